@@ -1,0 +1,88 @@
+# The short names of everything one does here; `make help` lists them, CONTRIBUTING.md explains them.
+# Each target first installs what Debian 12 lacks (tools/setup: milliseconds when nothing is missing).
+
+WORKERS ?= 4
+PROGRAM ?= build/bin/digits
+ARGS    ?=
+SECONDS ?= 60
+SEED    ?= 1
+
+sources = $(shell find runtime collectives launcher models tests -name '*.h' -o -name '*.cc')
+# The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
+fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+
+.PHONY: help setup build run test check dev tsan bench chaos format lint clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make run      build, then train models/digits with 4 workers here (WORKERS=2 ARGS="--steps 500" PROGRAM=...)'
+	@echo 'make build    release binaries into build/bin'
+	@echo 'make test     every check and test: check, build, dev, tsan'
+	@echo 'make check    the tree check and the format check'
+	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
+	@echo 'make tsan     core, collectives and state tests under TSan (build-tsan)'
+	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
+	@echo 'make bench    the benchmarks of docs/benchmarks.md'
+	@echo 'make format   formats all C++ files'
+	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
+	@echo 'make setup    only installs what is missing'
+	@echo 'make clean    removes the build folders'
+
+setup:
+	@tools/setup lint
+
+build/build.ninja build-dev/build.ninja build-tsan/build.ninja build-lint/build.ninja: CMakePresets.json
+
+build/build.ninja:
+	cmake --preset release
+build-dev/build.ninja:
+	cmake --preset dev
+build-tsan/build.ninja:
+	cmake --preset tsan
+build-lint/build.ninja:
+	cmake --preset lint
+
+build:
+	@tools/setup
+	@$(MAKE) -s --no-print-directory build/build.ninja
+	cmake --build --preset release
+
+run: build
+	build/bin/launcher run --workers $(WORKERS) -y -- $(PROGRAM) $(ARGS)
+
+test: check build dev tsan
+
+check:
+	@tools/setup test
+	python3 tools/check_tree
+	@clang-format-16 --dry-run --Werror $(sources)
+
+dev:
+	@tools/setup
+	@$(MAKE) -s --no-print-directory build-dev/build.ninja
+	cmake --build --preset dev
+	$(fixed_addresses) ctest --preset dev
+
+tsan:
+	@tools/setup
+	@$(MAKE) -s --no-print-directory build-tsan/build.ninja
+	cmake --build --preset tsan
+	$(fixed_addresses) ctest --preset tsan
+
+bench: build
+	python3 tests/bench/bench.py $(ARGS)
+
+chaos: build
+	python3 tests/chaos/chaos.py --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+format:
+	@tools/setup test
+	clang-format-16 -i $(sources)
+
+lint:
+	@tools/setup lint
+	@$(MAKE) -s --no-print-directory build-lint/build.ninja
+	cmake --build --preset lint
+
+clean:
+	rm -rf build build-dev build-tsan build-lint

@@ -1,0 +1,76 @@
+// Mesh: the links to all peers of a generation, the event loop that progresses an operation over them, and the end of it all.
+//
+// Threading: Operate() from one thread at a time; Revoke() and the questions from any thread at any time.
+// Invariant: the links are touched only by the thread that has set busy_: the one in Operate(), or a Revoke() that finds
+// none there.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/host/link.h"
+#include "collectives/host/listener.h"
+#include "collectives/host/socket.h"
+
+namespace muster::host {
+
+class Mesh {
+ public:
+  // `links` by rank, empty at the own one.
+  Mesh(uint64_t generation, Duration silence_timeout, std::vector<std::unique_ptr<Link>> links,
+       std::shared_ptr<Listener> listener, Wakeup wakeup);
+  // Closes the links; peers that still need something from this rank have lost it.
+  ~Mesh();
+
+  int size() const { return static_cast<int>(links_.size()); }
+  // Only inside `post` and `step` of Operate.
+  Link& link(int rank) { return *links_[static_cast<size_t>(rank)]; }
+
+  // A piece of an operation's own work: whether there was any, or why the mesh must end.
+  using Step = std::function<tl::expected<bool, Trouble>()>;
+
+  // Runs one operation: `post` posts its messages on the links, `step` is called whenever something has changed. Returns
+  // when every link is idle. Errors: as Communicator::AllReduce.
+  Status Operate(
+      const std::string& name, const std::function<void()>& post,
+      const Step& step = [] { return false; });
+
+  // Ends the mesh for an error of the caller. Returns kInvalidArgument, or kAborted if it has ended already.
+  tl::unexpected<Error> Refuse(const std::string& reason);
+
+  void Revoke(const std::string& reason);
+  bool revoked() const;
+  std::string revoke_reason() const;
+  std::optional<int> lost_peer() const;
+
+ private:
+  bool Enter();
+  Status Leave(const std::optional<Trouble>& trouble);
+  std::optional<Trouble> Progress(const std::string& name, const Step& step);
+  // One round over all links; sets `idle` if nothing is left and `arrived` if a message came.
+  std::optional<Trouble> AdvanceLinks(bool answer, bool& idle, bool& arrived);
+  std::optional<Trouble> Wait(const std::string& name, bool block);
+  std::optional<Trouble> CheckSilence(const std::string& name) const;
+  TimePoint NextSilence() const;
+  void Flood();
+  tl::unexpected<Error> Aborted() const;
+
+  const uint64_t generation_;
+  const Duration silence_timeout_;
+  const std::shared_ptr<Listener> listener_;
+  const Wakeup wakeup_;
+  std::vector<std::unique_ptr<Link>> links_;  // see the invariant
+  std::vector<pollfd> poll_set_;              // of the thread in Operate()
+
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  bool busy_ = false;
+  std::optional<Trouble> end_;  // why the mesh has ended, if it has
+};
+
+}  // namespace muster::host

@@ -1,0 +1,257 @@
+// The host backend between real processes, which die and stop in the middle of an operation.
+//
+// The test runs itself again as `--rank`: such a child obeys lines on its standard input and answers with lines.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <sstream>
+
+#include "collectives/conformance_fixture.h"
+#include "runtime/base/unique_fd.h"
+
+extern char** environ;
+
+namespace muster {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// --- The child.
+
+class Rank {
+ public:
+  explicit Rank(bool shared_memory) {
+    HostOptions options = TestHostOptions(shared_memory ? Kind::kHostShared : Kind::kHostTcp);
+    backend_ = std::move(CreateHostBackend(options).value());
+    const auto memory = backend_->Allocate(kCount * sizeof(int32_t)).value();
+    values_ = {reinterpret_cast<int32_t*>(memory.data()), kCount};
+  }
+
+  void Serve() {
+    Answer(backend_->address());
+    for (std::string line; std::getline(std::cin, line);) {
+      std::istringstream words(line);
+      std::string command;
+      words >> command;
+      if (command == "connect") Connect(words);
+      if (command == "sum") Sum(words);
+      if (command == "close") communicator_.reset();
+    }
+  }
+
+ private:
+  static constexpr size_t kCount = 2 << 20;
+
+  static void Answer(const std::string& text) { std::cout << text << std::endl; }
+
+  // connect GENERATION RANK OPERATION_TIMEOUT_MS (ID ADDRESS)...
+  void Connect(std::istringstream& words) {
+    ConnectRequest request;
+    int64_t timeout_ms = 0;
+    words >> request.generation >> request.rank >> timeout_ms;
+    request.operation_timeout = milliseconds(timeout_ms);
+    for (Peer peer; words >> peer.id >> peer.address;) request.peers.push_back(peer);
+    auto communicator = backend_->Connect(request, {});
+    if (!communicator) return Answer("error " + communicator.error().message);
+    communicator_ = std::move(*communicator);
+    Answer("connected");
+  }
+
+  // sum ROUNDS: says "running" after the first round and checks the result of each.
+  void Sum(std::istringstream& words) {
+    int rounds = 0;
+    words >> rounds;
+    const int size = communicator_->size();
+    for (int round = 0; round < rounds; ++round) {
+      const int32_t base = static_cast<int32_t>(communicator_->generation()) * 1000 + round;
+      std::ranges::fill(values_, base + communicator_->rank());
+      const Status status = communicator_->AllReduce(values_, ReduceOp::kSum);
+      if (!status) {
+        return Answer(fmt::format("{} lost {} because {}", CodeName(status.error().code),
+                                  communicator_->lost_peer().value_or(-1),
+                                  communicator_->revoke_reason()));
+      }
+      const int32_t expected = size * base + size * (size - 1) / 2;
+      const auto right = [expected](int32_t v) { return v == expected; };
+      if (!std::ranges::all_of(values_, right)) return Answer("wrong sum");
+      if (round == 0) Answer("running");
+    }
+    Answer("done");
+  }
+
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Communicator> communicator_;
+  std::span<int32_t> values_;
+};
+
+// --- The parent.
+
+class Child {
+ public:
+  explicit Child(bool shared_memory) {
+    int input[2], output[2];
+    EXPECT_EQ(::pipe2(input, O_CLOEXEC), 0);
+    EXPECT_EQ(::pipe2(output, O_CLOEXEC), 0);
+    input_ = UniqueFd(input[1]);
+    output_ = UniqueFd(output[0]);
+    const UniqueFd child_input(input[0]), child_output(output[1]);
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_adddup2(&actions, input[0], 0);
+    ::posix_spawn_file_actions_adddup2(&actions, output[1], 1);
+    std::string program = "/proc/self/exe", role = "--rank",
+                kind = shared_memory ? "shared" : "tcp";
+    char* arguments[] = {program.data(), role.data(), kind.data(), nullptr};
+    EXPECT_EQ(::posix_spawn(&pid_, program.c_str(), &actions, nullptr, arguments, environ), 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    address_ = Read();
+  }
+  Child(Child&&) = delete;
+  ~Child() {
+    Signal(SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+  const std::string& address() const { return address_; }
+  void Signal(int signal) { ::kill(pid_, signal); }
+
+  void Write(std::string line) {
+    line += '\n';
+    EXPECT_EQ(::write(input_.get(), line.data(), line.size()), static_cast<ssize_t>(line.size()));
+  }
+
+  // The next line, or "" if none comes within a minute or the child has ended.
+  std::string Read() {
+    while (buffer_.find('\n') == std::string::npos) {
+      pollfd entry{.fd = output_.get(), .events = POLLIN};
+      char bytes[4096];
+      if (::poll(&entry, 1, 60'000) <= 0) return "";
+      const ssize_t got = ::read(output_.get(), bytes, sizeof(bytes));
+      if (got <= 0) return "";
+      buffer_.append(bytes, static_cast<size_t>(got));
+    }
+    const size_t end = buffer_.find('\n');
+    std::string line = buffer_.substr(0, end);
+    buffer_.erase(0, end + 1);
+    return line;
+  }
+
+ private:
+  pid_t pid_ = -1;
+  UniqueFd input_;
+  UniqueFd output_;
+  std::string buffer_;
+  std::string address_;
+};
+
+class HostProcesses : public testing::TestWithParam<bool> {
+ protected:
+  void Start(int size) {
+    for (int i = 0; i < size; ++i) children_.push_back(std::make_unique<Child>(GetParam()));
+  }
+  Child& child(int index) { return *children_[static_cast<size_t>(index)]; }
+
+  // Builds a generation of these children, in rank order.
+  void Connect(uint64_t generation, const std::vector<int>& members, Duration operation_timeout) {
+    std::string peers;
+    for (const int m : members) peers += fmt::format(" w-{} {}", m, child(m).address());
+    for (size_t rank = 0; rank < members.size(); ++rank) {
+      child(members[rank])
+          .Write(fmt::format("connect {} {} {}{}", generation, rank,
+                             static_cast<int64_t>(Milliseconds(operation_timeout)), peers));
+    }
+    for (const int m : members) ASSERT_EQ(child(m).Read(), "connected");
+  }
+
+  void StartSums(const std::vector<int>& members, int rounds) {
+    for (const int m : members) child(m).Write(fmt::format("sum {}", rounds));
+    for (const int m : members) ASSERT_EQ(child(m).Read(), "running");
+  }
+
+  std::vector<std::unique_ptr<Child>> children_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Transports, HostProcesses, testing::Bool(),
+                         [](const auto& info) { return info.param ? "SharedMemory" : "Tcp"; });
+
+constexpr int kEndless = 1'000'000;
+
+TEST_P(HostProcesses, SurvivorsOfAKillInTheMiddleNameTheLostRankAtOnce) {
+  for (int victim = 0; victim < 4; ++victim) {
+    children_.clear();
+    Start(4);
+    Connect(1, {0, 1, 2, 3}, seconds(60));
+    StartSums({0, 1, 2, 3}, kEndless);
+    child(victim).Signal(SIGKILL);
+    const TimePoint killed = MonotonicNow();
+    for (int i = 0; i < 4; ++i) {
+      if (i == victim) continue;
+      EXPECT_EQ(child(i).Read(), fmt::format("aborted lost {0} because peer {0} (w-{0}) closed the "
+                                             "connection",
+                                             victim));
+    }
+    const Duration noticed = MonotonicNow() - killed;
+    RecordProperty("noticed_ms", fmt::format("{:.1f}", Milliseconds(noticed)));
+    std::cout << fmt::format("all survivors had returned {:.1f} ms after the kill\n",
+                             Milliseconds(noticed));
+    EXPECT_LT(noticed, seconds(10)) << "far below the operation timeout";
+  }
+}
+
+TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWakes) {
+  Start(4);
+  Connect(1, {0, 1, 2, 3}, milliseconds(1000));
+  StartSums({0, 1, 2, 3}, kEndless);
+  child(2).Signal(SIGSTOP);
+  int deadlines = 0;
+  for (const int i : {0, 1, 3}) {
+    const std::string answer = child(i).Read();
+    EXPECT_NE(answer.find("lost 2 because no data for 1.0 s"), std::string::npos) << answer;
+    EXPECT_NE(answer.find("w-2"), std::string::npos) << answer;
+    if (answer.starts_with("deadline exceeded")) ++deadlines;
+  }
+  EXPECT_GE(deadlines, 1);
+
+  Connect(2, {0, 1, 3}, seconds(60));
+  for (const int i : {0, 1, 3}) child(i).Write("sum 60");
+  for (const int i : {0, 1, 3}) EXPECT_EQ(child(i).Read(), "running");
+  child(2).Signal(SIGCONT);
+  for (const int i : {0, 1, 3}) EXPECT_EQ(child(i).Read(), "done") << "survivor " << i;
+  // Who was evicted is in the frame that the survivors sent; over TCP a reset can overtake it.
+  const std::string woken = child(2).Read();
+  EXPECT_TRUE(woken.starts_with("aborted")) << woken;
+}
+
+TEST_P(HostProcesses, GrowAndShrinkByGenerationsKeepTheSameProcesses) {
+  Start(3);
+  Connect(1, {0}, seconds(60));
+  Connect(2, {0, 1}, seconds(60));
+  StartSums({0, 1}, 3);
+  for (const int i : {0, 1}) EXPECT_EQ(child(i).Read(), "done");
+  Connect(3, {2, 0, 1}, seconds(60));
+  StartSums({0, 1, 2}, 3);
+  for (const int i : {0, 1, 2}) EXPECT_EQ(child(i).Read(), "done");
+  child(0).Write("close");
+  Connect(4, {1, 2}, seconds(60));
+  StartSums({1, 2}, 3);
+  for (const int i : {1, 2}) EXPECT_EQ(child(i).Read(), "done");
+}
+
+}  // namespace
+}  // namespace muster
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "--rank") == 0) {
+    muster::Rank(std::strcmp(argv[2], "shared") == 0).Serve();
+    return 0;
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,59 @@
+#include "launcher/agent/worker_log.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace muster {
+
+void TailBuffer::Append(std::string_view text) {
+  if (text.size() > max_bytes_) text.remove_prefix(text.size() - max_bytes_);
+  text_ += text;
+  if (text_.size() > 2 * max_bytes_) text_.erase(0, text_.size() - max_bytes_);
+}
+
+std::string TailBuffer::Text() const {
+  size_t begin = text_.size() > max_bytes_ ? text_.size() - max_bytes_ : 0;
+  size_t at = text_.size();
+  if (at > 0 && text_[at - 1] == '\n') --at;  // ends the last line, begins none
+  for (size_t lines = 0; at > begin; --at) {
+    if (text_[at - 1] == '\n' && ++lines == max_lines_) begin = at;
+  }
+  return text_.substr(begin);
+}
+
+WorkerLog::WorkerLog(std::filesystem::path path, uint64_t max_bytes)
+    : path_(std::move(path)), max_bytes_(max_bytes) {
+  Open();
+}
+
+void WorkerLog::Open() {
+  fd_.reset(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  struct stat facts;
+  size_ = fd_ && ::fstat(fd_.get(), &facts) == 0 ? static_cast<uint64_t>(facts.st_size) : 0;
+}
+
+void WorkerLog::Append(std::string_view text) {
+  if (text.empty()) return;
+  if (size_ + text.size() > max_bytes_ && size_ > 0) {
+    ::rename(path_.c_str(), (path_.string() + ".1").c_str());
+    Open();
+  }
+  at_line_start_ = text.back() == '\n';
+  while (!text.empty()) {
+    const ssize_t put = ::write(fd_.get(), text.data(), text.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return;
+    size_ += static_cast<uint64_t>(put);
+    text.remove_prefix(static_cast<size_t>(put));
+  }
+}
+
+void WorkerLog::Note(std::string_view text) {
+  Append(fmt::format("{}[launcher] {}\n", at_line_start_ ? "" : "\n", text));
+}
+
+}  // namespace muster

@@ -1,0 +1,200 @@
+// Coordinator: who is a member, which generation comes next, and why. A pure state machine: events and the time go in, actions
+// come out, each decision with a sentence that says why. The shell (service.h) owns threads, streams, clock and disk.
+//
+//                    enough workers             all finished
+//   pending ----------------------> running -------------------> succeeded | stopped
+//      ^                            |  ^  | ^
+//      | all members lost    a loss |  |  | | switched
+//      +---------- recovering <-----+  |  v |
+//                       |   resumed    |  resizing   (a prepared generation is being voted for)
+//                       +--------------+
+//   any of them ----> failed (crash loop, worker's error, no quorum in time)
+//
+// Invariants: generation numbers only grow, and one is persisted before anybody hears of it; a generation has one membership;
+// a worker is in a generation only by its newest incarnation.
+//
+// Threading: none; the shell serialises calls.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launcher/rendezvous/coordinator_actions.h"
+#include "launcher/rendezvous/coordinator_events.h"
+#include "launcher/rendezvous/coordinator_state.h"
+#include "launcher/rendezvous/job_status.h"
+#include "runtime/base/time.h"
+#include "runtime/core/protocol.h"
+
+namespace muster {
+
+struct CoordinatorOptions {
+  std::string job;
+  uint64_t known_step =
+      0;                // a step that a former coordinator has shown to users: it must not go down
+  int min_workers = 1;  // with min == max: all are needed to start, one is enough to go on
+  int max_workers = 1;
+  Duration heartbeat_timeout = std::chrono::seconds(3);  // silence after which a worker is evicted
+  Duration step_timeout =
+      std::chrono::seconds(60);  // computing without end after which one is evicted
+  Duration start_timeout =
+      std::chrono::seconds(60);  // waiting for enough workers before the job fails
+  Duration join_window =
+      std::chrono::milliseconds(50);  // joins this close together share a generation
+  Duration gather_window =
+      std::chrono::seconds(2);  // at a start below the maximum: wait for more this long
+  Duration prepare_timeout =
+      std::chrono::seconds(10);  // a joiner that is not connected by then is left out
+  Duration stop_timeout = std::chrono::seconds(60);  // for the step and the checkpoint of a stop
+  Duration hang_grace =
+      std::chrono::seconds(30);  // an evicted worker that stays silent is killed after this
+  int crash_limit = 5;           // exits in a row without one committed step
+  int kill_limit = 20;           // the same, for exits by SIGKILL
+};
+
+class Coordinator {
+ public:
+  // `restored` is what the journal of a former coordinator of the same job holds.
+  Coordinator(CoordinatorOptions options, std::optional<CoordinatorState> restored, TimePoint now);
+
+  // The actions to start with (slots, and what a restored coordinator must say).
+  std::vector<CoordinatorAction> Start(TimePoint now);
+
+  std::vector<CoordinatorAction> Handle(const CoordinatorEvent& event, TimePoint now);
+
+  // Why ResizeRequested{min, max} would be refused; nothing if it is fine.
+  std::optional<std::string> ResizeObjection(int min_workers, int max_workers) const;
+
+  JobStatus Status() const;
+  bool finished() const { return finished_; }
+
+ private:
+  struct Worker {
+    Hello hello;
+    bool connected = false;       // its order stream is open
+    bool registered = false;      // this incarnation has said hello
+    bool awaited = false;         // a member that a restored coordinator has not heard of yet
+    bool told_to_rejoin = false;  // it reports although it was given up
+    bool evicted = false;         // until it says hello again as a joiner
+    bool restart_sent = false;    // the agent was told to kill and restart it
+    bool waiting = false;
+    TimePoint last_seen{};
+    TimePoint evicted_at{};
+    TimePoint busy_since{};    // computing since then; meaningful while not waiting
+    uint64_t incarnation = 0;  // newest known
+    uint64_t generation = 0;   // it is active in
+    uint64_t prepared = 0;
+    uint64_t revoked = 0;  // highest generation it has reported dead
+    uint64_t step = 0;
+    bool has_state = false;
+    double loss = 0;
+    double step_seconds = 0;
+    int64_t pid = 0;
+    bool running = false;  // the agent says the process exists
+    int exits = 0;         // in a row without a committed step
+    int kills = 0;
+    std::string lost_by;       // peer that reported losing it
+    bool slot_failed = false;  // crash loop: not restarted any more
+  };
+  using Workers = std::map<std::string, Worker>;
+  // The change under way, for its event.
+  struct Change {
+    MembershipChange record;
+    uint64_t generation = 0;
+    std::set<std::string> resumed;
+  };
+
+  void On(const WorkerHello& event);
+  void On(const WorkerStreamLost& event);
+  void On(const WorkerReported& event);
+  void On(const AgentAttached& event);
+  void On(const AgentAlive& event);
+  void On(const WorkerStarted& event);
+  void On(const WorkerExited& event);
+  void On(const SlotExited& event);
+  void On(const ResizeRequested& event);
+  void On(const StopRequested& event);
+  void On(const Tick& event);
+
+  // coordinator.cc, coordinator_agents.cc: what events change.
+  bool AcceptProgram(const Hello& hello);
+  void RepeatOrders(Worker& worker);
+  void TakeFigures(Worker& worker, const Report& report);
+  void OnProgress(const Report& report);
+  void NoteSwitch(const std::string& id, uint64_t generation);
+  void OnRevoked(Worker& worker, const Report& report);
+  void OnBuildFailed(const Report& report);
+  void OnResumed(const Report& report);
+  void OnFinished(const Report& report);
+  void OnFailed(const Report& report);
+  bool ExitEndsJob(const WorkerExited& event);
+  void CountCrash(const WorkerExited& event);
+  void Lose(const std::string& id, const std::string& cause, TimePoint first_sign);
+  void Evict(const std::string& id, const std::string& cause, TimePoint first_sign);
+  void Await(const Member& member);
+  void Promote(uint64_t generation);
+  void DropProposal(const std::string& why);
+  void MarkActiveDead(const std::string& cause, TimePoint first_sign);
+  bool KnownSlot(const std::string& slot) const;
+  void Dismiss(const std::string& slot, uint64_t incarnation);
+  bool WasDismissed(const std::string& slot, uint64_t incarnation) const;
+  bool InActive(const std::string& id) const;
+  bool InProposed(const std::string& id) const;
+
+  // coordinator_status.cc
+  Phase CurrentPhase() const;
+  std::string_view StateOf(const std::string& slot, const Worker& worker) const;
+
+  // decide.cc: looks at everything and does what follows. The one place where generations are made.
+  void Decide();
+  void EvictSilent();
+  void CheckFinished();
+  void DecideStart();
+  void DecideRecovery();
+  void DecidePlanned();
+  void UpdateSlots();
+  void Propose(std::vector<std::string> members, bool urgent, const std::string& reason);
+  void OpenChange(const Generation& generation, bool urgent, const std::string& reason);
+  void CloseChange();
+  void Finish(Phase phase, int exit_code, const std::string& message);
+  bool Usable(const Worker& worker) const;
+  int Quorum() const;
+  int Wanted() const;
+  std::vector<std::string> TargetSlots() const;
+  std::vector<std::string> Chosen() const;  // usable workers in target slots, by slot number
+  std::string MissingSentence() const;
+
+  void SendTo(const std::string& id, Order order);
+  void Emit(const std::string& kind, const std::string& message);
+  void PersistState() { actions_.push_back(Persist{state_}); }
+
+  const CoordinatorOptions options_;
+  CoordinatorState state_;
+  Workers workers_;
+  std::vector<CoordinatorAction> actions_;
+  TimePoint now_;                          // of the event being handled
+  std::optional<Change> change_;           // from the order until all members have resumed
+  std::vector<std::string> last_members_;  // of the last generation that trained
+  bool active_dead_ = false;               // the active generation was revoked or lost a member
+  std::string cause_;                      // why it is dead
+  TimePoint first_sign_{};
+  TimePoint known_{};
+  TimePoint proposed_at_{};
+  TimePoint waiting_since_{};  // for a quorum
+  TimePoint stop_requested_at_{};
+  TimePoint last_join_{};
+  TimePoint no_proposal_before_{};             // after a proposal that failed
+  std::map<std::string, RunResult> results_;   // of members of the active generation
+  std::map<std::string, uint64_t> dismissed_;  // by slot: the newest process that was told to go
+  std::string message_;
+  bool restored_ = false;
+  bool finished_ = false;
+  Phase final_phase_ = Phase::kFailed;
+  std::string failed_worker_;
+  std::string failed_output_;
+};
+
+}  // namespace muster

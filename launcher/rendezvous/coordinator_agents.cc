@@ -1,0 +1,152 @@
+// What the coordinator hears from agents and from the platform: processes that start and end, slots that come and go.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "launcher/rendezvous/coordinator.h"
+
+namespace muster {
+
+namespace {
+
+std::string ExitSentence(const std::string& slot, int exit_code, int signal) {
+  return signal != 0 ? fmt::format("{} was killed by signal {}", slot, signal)
+                     : fmt::format("{} exited with code {}", slot, exit_code);
+}
+
+}  // namespace
+
+void Coordinator::On(const AgentAttached& event) {
+  if (!KnownSlot(event.slot)) {
+    actions_.push_back(
+        SendAgent{event.slot, SendAgent::Kind::kShutDown, "this slot is not needed"});
+  }
+}
+
+void Coordinator::On(const AgentAlive&) {}
+
+void Coordinator::On(const WorkerStarted& event) {
+  if (!KnownSlot(event.slot)) Dismiss(event.slot, event.incarnation);
+  if (WasDismissed(event.slot, event.incarnation)) return;
+  Worker& worker = workers_[event.slot];
+  if (event.incarnation < worker.incarnation) return;
+  if (event.incarnation > worker.incarnation && (worker.registered || worker.awaited)) {
+    Lose(event.slot, fmt::format("{} was started again", event.slot), worker.last_seen);
+  }
+  if (event.incarnation > worker.incarnation) worker.registered = worker.connected = false;
+  worker.incarnation = event.incarnation;
+  worker.pid = event.pid;
+  worker.running = true;
+}
+
+void Coordinator::On(const WorkerExited& event) {
+  if (!KnownSlot(event.slot)) return;
+  if (WasDismissed(event.slot, event.incarnation)) {
+    // Its agent may stay, and starts nothing by itself after a worker that has ended in order.
+    actions_.push_back(
+        SendAgent{event.slot, SendAgent::Kind::kRestartWorker, "this slot is needed again"});
+    return;
+  }
+  Worker& worker = workers_[event.slot];
+  if (event.incarnation < worker.incarnation) return;
+  const bool heard_of =
+      worker.incarnation == event.incarnation && (worker.running || worker.awaited);
+  worker.incarnation = event.incarnation;
+  worker.running = false;
+  if (event.exit_code == 0 && !heard_of) {
+    // A former coordinator may have dismissed it. If it ends like that again, this one will know.
+    actions_.push_back(
+        SendAgent{event.slot, SendAgent::Kind::kRestartWorker, "this slot is needed"});
+    return;
+  }
+  if (ExitEndsJob(event)) return;
+  if (event.exit_code == 0 && results_.contains(event.slot)) {
+    worker.registered = worker.connected = false;
+    return;
+  }
+  const std::string sentence = ExitSentence(event.slot, event.exit_code, event.signal);
+  Emit("worker-exited", sentence);
+  Lose(event.slot, sentence, active_dead_ ? first_sign_ : now_);
+  CountCrash(event);
+  if (event.exit_code == 0 && !worker.slot_failed && !finished_) {
+    // A joiner, perhaps told to go by a former coordinator. Its agent starts nothing by itself after a code of 0.
+    actions_.push_back(
+        SendAgent{event.slot, SendAgent::Kind::kRestartWorker, "this slot is needed"});
+  }
+}
+
+bool Coordinator::ExitEndsJob(const WorkerExited& event) {
+  failed_worker_ = event.slot;
+  failed_output_ = event.last_output;
+  if (!event.error.empty()) {
+    Finish(Phase::kFailed, 2, fmt::format("{} could not be started: {}", event.slot, event.error));
+  } else if (event.exit_code == 2) {
+    Finish(Phase::kFailed, 2,
+           fmt::format("{} refused its configuration (exit code 2)", event.slot));
+  } else if (event.exit_code == 6) {
+    Finish(Phase::kFailed, 6,
+           fmt::format("{} found no usable checkpoint (exit code 6)", event.slot));
+  } else if (event.exit_code == 0 && !results_.contains(event.slot)) {
+    const Worker& worker = workers_[event.slot];
+    const bool joined = worker.hello.incarnation == event.incarnation;
+    // A former coordinator may have told it to go; if it ends like that again, it was not so.
+    const bool perhaps_dismissed = joined || (restored_ && worker.exits == 0);
+    if (perhaps_dismissed && !InActive(event.slot)) return false;
+    Finish(Phase::kFailed, 3,
+           joined
+               ? fmt::format("{} exited with code 0 before the job had finished", event.slot)
+               : fmt::format("{} exited with code 0 without joining the job: the program must call "
+                             "muster::Train or muster::Session (docs/training-api.md)",
+                             event.slot));
+  }
+  return finished_;
+}
+
+void Coordinator::CountCrash(const WorkerExited& event) {
+  Worker& worker = workers_[event.slot];
+  int& count = event.signal == SIGKILL ? worker.kills : worker.exits;
+  const int limit = event.signal == SIGKILL ? options_.kill_limit : options_.crash_limit;
+  if (++count < limit) return;
+  const std::string sentence =
+      fmt::format("{}, {} times in a row without committing a step",
+                  ExitSentence(event.slot, event.exit_code, event.signal), count);
+  const bool others_train =
+      state_.active && state_.active->members.size() > (InActive(event.slot) ? 1 : 0);
+  if (!others_train) {
+    Finish(Phase::kFailed, 3, sentence);
+    return;
+  }
+  worker.slot_failed = true;
+  Emit("crash-loop", sentence + "; it is not started again");
+  actions_.push_back(SendAgent{event.slot, SendAgent::Kind::kShutDown, sentence});
+}
+
+void Coordinator::On(const SlotExited& event) {
+  const auto found = workers_.find(event.slot);
+  if (found == workers_.end() || finished_) return;
+  const std::string sentence =
+      "the agent of " + ExitSentence(event.slot, event.exit_code, event.signal);
+  Emit("agent-exited", sentence);
+  found->second.running = false;
+  Lose(event.slot, sentence, active_dead_ ? first_sign_ : now_);
+}
+
+// --- Slots that come and go ---------------------------------------------------------------------------------------------
+
+bool Coordinator::KnownSlot(const std::string& slot) const {
+  return std::find(state_.slots.begin(), state_.slots.end(), slot) != state_.slots.end();
+}
+
+// A process that was told to go stays dismissed when its slot is wanted again: another one will come.
+void Coordinator::Dismiss(const std::string& slot, uint64_t incarnation) {
+  uint64_t& newest = dismissed_[slot];
+  newest = std::max(newest, incarnation);
+}
+
+bool Coordinator::WasDismissed(const std::string& slot, uint64_t incarnation) const {
+  const auto found = dismissed_.find(slot);
+  return found != dismissed_.end() && incarnation <= found->second;
+}
+
+}  // namespace muster

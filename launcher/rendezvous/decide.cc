@@ -1,0 +1,416 @@
+// The decisions of the coordinator: who is evicted, which generation comes next, when the job has ended.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "launcher/rendezvous/coordinator.h"
+
+namespace muster {
+
+namespace {
+
+// How long a member whose order stream is cut may take to come back before a recovery goes on without it.
+constexpr auto kLimbo = std::chrono::milliseconds(300);
+
+int SlotNumber(const std::string& slot) {
+  int number = 0;
+  std::from_chars(slot.data() + 2, slot.data() + slot.size(), number);
+  return number;
+}
+
+bool BySlotNumber(const std::string& a, const std::string& b) {
+  return SlotNumber(a) < SlotNumber(b);
+}
+
+bool Contains(const std::vector<std::string>& list, const std::string& id) {
+  return std::find(list.begin(), list.end(), id) != list.end();
+}
+
+}  // namespace
+
+void Coordinator::Decide() {
+  if (finished_) return;
+  EvictSilent();
+  CheckFinished();
+  if (finished_) return;
+  if (!state_.active) {
+    DecideStart();
+  } else if (active_dead_) {
+    DecideRecovery();
+  } else {
+    DecidePlanned();
+  }
+  if (!finished_) UpdateSlots();
+}
+
+bool Coordinator::Usable(const Worker& worker) const {
+  return worker.registered && !worker.evicted && !worker.slot_failed &&
+         now_ - worker.last_seen <= options_.heartbeat_timeout;
+}
+
+// With a fixed number, all are needed to start, and any one is enough to go on.
+int Coordinator::Quorum() const {
+  if (state_.min_workers < state_.max_workers) return state_.min_workers;
+  return state_.started ? 1 : state_.min_workers;
+}
+
+int Coordinator::Wanted() const {
+  int wanted = 0;
+  for (const std::string& slot : TargetSlots()) {
+    const auto found = workers_.find(slot);
+    if (found == workers_.end() || !found->second.slot_failed) ++wanted;
+  }
+  return wanted;
+}
+
+// The slots to keep when there are more than wanted: members before others, low numbers before high ones.
+std::vector<std::string> Coordinator::TargetSlots() const {
+  std::vector<std::string> slots = state_.slots;
+  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  std::stable_partition(slots.begin(), slots.end(), [&](const std::string& slot) {
+    return state_.active && state_.active->RankOf(slot) >= 0;
+  });
+  const auto limit = static_cast<size_t>(state_.max_workers);
+  if (slots.size() > limit) slots.resize(limit);
+  for (int number = 0; slots.size() < limit; ++number) {
+    const std::string slot = fmt::format("w-{}", number);
+    if (!Contains(slots, slot)) slots.push_back(slot);
+  }
+  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  return slots;
+}
+
+std::vector<std::string> Coordinator::Chosen() const {
+  std::vector<std::string> chosen;
+  for (const std::string& slot : TargetSlots()) {
+    const auto found = workers_.find(slot);
+    if (found != workers_.end() && Usable(found->second)) chosen.push_back(slot);
+  }
+  return chosen;
+}
+
+std::string Coordinator::MissingSentence() const {
+  std::vector<std::string> missing;
+  const std::vector<std::string> chosen = Chosen();
+  for (const std::string& slot : TargetSlots()) {
+    if (Contains(chosen, slot)) continue;
+    const auto found = workers_.find(slot);
+    const char* why = "not started yet";
+    if (found != workers_.end()) {
+      const Worker& worker = found->second;
+      why = worker.slot_failed        ? "crash loop"
+            : worker.evicted          ? "silent"
+            : worker.running          ? "has not joined yet"
+            : worker.incarnation != 0 ? "restarting"
+                                      : why;
+    }
+    missing.push_back(fmt::format("{} ({})", slot, why));
+  }
+  return fmt::format("{} of {} workers are here; waiting for {}", chosen.size(), state_.max_workers,
+                     fmt::join(missing, ", "));
+}
+
+void Coordinator::EvictSilent() {
+  for (auto& [id, worker] : workers_) {
+    const bool member = InActive(id);
+    const auto silence = now_ - worker.last_seen;
+    if (worker.awaited && silence > options_.heartbeat_timeout) {
+      Lose(id, fmt::format("{} did not come back within {:.1f} s", id, Seconds(silence)),
+           worker.last_seen);
+    } else if ((member || InProposed(id)) && worker.registered && !worker.evicted) {
+      const auto busy = now_ - worker.busy_since;
+      if (silence > options_.heartbeat_timeout) {
+        Evict(id, fmt::format("{} was silent for {:.1f} s", id, Seconds(silence)),
+              worker.last_seen);
+      } else if (member && !worker.waiting && busy > options_.step_timeout) {
+        Evict(
+            id,
+            fmt::format("{} has computed for {:.1f} s without ending its step", id, Seconds(busy)),
+            worker.busy_since);
+      }
+    }
+    if (worker.evicted && !worker.restart_sent && now_ - worker.evicted_at > options_.hang_grace) {
+      worker.restart_sent = true;
+      actions_.push_back(SendAgent{id, SendAgent::Kind::kRestartWorker,
+                                   fmt::format("{} did not come back {:.0f} s after its eviction",
+                                               id, Seconds(options_.hang_grace))});
+    }
+  }
+}
+
+void Coordinator::CheckFinished() {
+  if (!results_.empty() && state_.active) {
+    for (const Member& member : state_.active->members) {
+      if (!results_.contains(member.worker) && InActive(member.worker) &&
+          Usable(workers_.at(member.worker))) {
+        return;  // still on its way
+      }
+    }
+    const auto& [first_id, first] = *results_.begin();
+    for (const auto& [id, result] : results_) {
+      if (result.weights == first.weights && result.step == first.step) continue;
+      failed_worker_ = id;
+      Finish(
+          Phase::kFailed, 3,
+          fmt::format("replicas differ at the end: {} has weights {} at step {}, {} has {} at step "
+                      "{}; the program's gradients are not a function of its inputs alone",
+                      first_id, first.weights, first.step, id, result.weights, result.step));
+      return;
+    }
+    Finish(first.stopped ? Phase::kStopped : Phase::kSucceeded, 0,
+           first.stopped ? state_.stop_reason : fmt::format("all {} steps are done", first.step));
+  } else if (state_.stop_requested && now_ - stop_requested_at_ > options_.stop_timeout) {
+    Finish(Phase::kStopped, 0,
+           fmt::format("{}; the workers did not stop within {:.0f} s and were ended",
+                       state_.stop_reason, Seconds(options_.stop_timeout)));
+  }
+}
+
+void Coordinator::DecideStart() {
+  const std::vector<std::string> chosen = Chosen();
+  const int here = static_cast<int>(chosen.size());
+  if (here > 0 && here >= Wanted()) {
+    Propose(chosen, true, fmt::format("all {} workers are here", here));
+  } else if (here > 0 && here >= Quorum() && now_ - last_join_ >= options_.gather_window) {
+    Propose(chosen, true,
+            fmt::format("{} of {} workers are here and nobody has come for {:.1f} s", here,
+                        state_.max_workers, Seconds(options_.gather_window)));
+  } else if (now_ - waiting_since_ > options_.start_timeout) {
+    Finish(Phase::kFailed, 4,
+           fmt::format("no quorum within {:.0f} s: {}", Seconds(options_.start_timeout),
+                       MissingSentence()));
+  } else {
+    message_ = MissingSentence();
+  }
+}
+
+void Coordinator::DecideRecovery() {
+  const Generation& active = *state_.active;
+  std::vector<std::string> survivors;
+  bool somebody_lost = false;
+  bool somebody_in_limbo = false;
+  bool all_know = true;
+  for (const Member& member : active.members) {
+    if (InActive(member.worker) && workers_.at(member.worker).awaited) {  // EvictSilent ends this
+      message_ = fmt::format(
+          "generation {} is over: {}; waiting for {} to come back to the restarted coordinator",
+          active.number, cause_, member.worker);
+      return;
+    }
+    if (!InActive(member.worker) || !Usable(workers_.at(member.worker))) {
+      somebody_lost = true;
+      continue;
+    }
+    const Worker& worker = workers_.at(member.worker);
+    if (!worker.connected) somebody_in_limbo = true;
+    if (worker.revoked < active.number) all_know = false;
+    survivors.push_back(member.worker);
+  }
+  const auto dead_for = now_ - known_;
+  message_ = fmt::format("generation {} is over: {}", active.number, cause_);
+  if (survivors.empty()) {
+    Emit("all-lost",
+         fmt::format("all members of generation {} are lost ({}); the next ones restore the "
+                     "newest checkpoint or start at step 0",
+                     active.number, cause_));
+    state_.active.reset();
+    state_.proposed.reset();
+    change_.reset();
+    waiting_since_ = last_join_ = now_;
+    PersistState();
+    return;
+  }
+  if (somebody_in_limbo && dead_for < kLimbo) return;
+  // Who died is not known yet: the agent or the heartbeat will tell.
+  if (!somebody_lost && !all_know && dead_for < options_.heartbeat_timeout) return;
+  std::erase_if(survivors, [&](const std::string& id) { return !workers_.at(id).connected; });
+  std::vector<std::string> members = survivors;
+  if (static_cast<int>(members.size()) < Quorum()) members = Chosen();
+  if (static_cast<int>(members.size()) < Quorum() || members.empty()) {
+    message_ += "; below the minimum: " + MissingSentence();
+    if (dead_for > options_.start_timeout) {
+      Finish(Phase::kFailed, 4,
+             fmt::format("no quorum within {:.0f} s: {}", Seconds(options_.start_timeout),
+                         MissingSentence()));
+    }
+    return;
+  }
+  Propose(members, true, cause_);
+}
+
+void Coordinator::DecidePlanned() {
+  if (state_.proposed) {
+    message_ = fmt::format("generation {} with {} workers is being prepared",
+                           state_.proposed->number, state_.proposed->members.size());
+    if (now_ - proposed_at_ <= options_.prepare_timeout) return;
+    for (const Member& member : state_.proposed->members) {
+      const auto found = workers_.find(member.worker);
+      if (InActive(member.worker) || found == workers_.end()) continue;
+      if (found->second.prepared == state_.proposed->number) continue;
+      Evict(member.worker,
+            fmt::format("{} was not connected {:.0f} s after it was asked to join", member.worker,
+                        Seconds(options_.prepare_timeout)),
+            proposed_at_);
+      return;
+    }
+    proposed_at_ = now_;  // all joiners are ready: the members' step takes long
+    return;
+  }
+  message_ = fmt::format("training with {} workers", state_.active->members.size());
+  for (const Member& member : state_.active->members) {
+    if (!InActive(member.worker)) continue;
+    const Worker& worker = workers_.at(member.worker);
+    if (worker.generation >= state_.active->number) continue;
+    message_ =
+        worker.awaited
+            ? fmt::format("waiting for {} to come back to the restarted coordinator", member.worker)
+            : fmt::format("waiting for {} to enter generation {}", member.worker,
+                          state_.active->number);
+    return;
+  }
+  // One change at a time; none when the end is near.
+  if (change_ || !results_.empty() || state_.stop_requested || now_ < no_proposal_before_) return;
+  const std::vector<std::string> chosen = Chosen();
+  std::vector<std::string> joining;
+  std::vector<std::string> leaving;
+  for (const std::string& id : chosen) {
+    if (!InActive(id)) joining.push_back(id);
+  }
+  for (const Member& member : state_.active->members) {
+    if (!Contains(chosen, member.worker)) leaving.push_back(member.worker);
+  }
+  if (joining.empty() && leaving.empty()) {
+    if (static_cast<int>(chosen.size()) < Wanted()) message_ += "; " + MissingSentence();
+    return;
+  }
+  if (chosen.empty() || static_cast<int>(chosen.size()) < Quorum()) return;
+  const bool more_may_come =
+      static_cast<int>(chosen.size()) < Wanted() && now_ - last_join_ < options_.join_window;
+  if (!joining.empty() && more_may_come) return;
+  std::string reason;
+  if (!joining.empty()) reason = fmt::format("{} joining", fmt::join(joining, ", "));
+  if (!leaving.empty()) {
+    reason += fmt::format("{}{} leaving", reason.empty() ? "" : "; ", fmt::join(leaving, ", "));
+  }
+  Propose(chosen, false, reason);
+}
+
+void Coordinator::Propose(std::vector<std::string> members, bool urgent,
+                          const std::string& reason) {
+  Generation generation{++state_.last_generation, {}};
+  for (const std::string& id : members) {
+    const Worker& worker = workers_.at(id);
+    generation.members.push_back({id, worker.incarnation, worker.hello.address});
+  }
+  std::vector<std::string> audience = members;
+  if (!urgent) {
+    for (const Member& member : state_.active->members) {
+      if (!Contains(audience, member.worker)) audience.push_back(member.worker);
+    }
+    state_.proposed = generation;
+    proposed_at_ = now_;
+  } else {
+    state_.active = generation;
+    state_.proposed.reset();
+    state_.started = true;
+    ++state_.generations;
+    results_.clear();
+  }
+  OpenChange(generation, urgent, reason);
+  if (urgent) active_dead_ = false;
+  for (const std::string& id : members) workers_.at(id).busy_since = now_;
+  PersistState();
+  for (const std::string& id : audience) {
+    SendTo(id, {Order::Kind::kGeneration, generation, urgent, reason});
+  }
+  message_ =
+      fmt::format("generation {} with {} workers: {}", generation.number, members.size(), reason);
+}
+
+// A change that is overtaken by another loss before training went on becomes part of the next one.
+void Coordinator::OpenChange(const Generation& generation, bool urgent, const std::string& reason) {
+  Change change;
+  change.generation = generation.number;
+  MembershipChange& record = change.record;
+  record.cause = change_ && urgent ? change_->record.cause + "; " + reason : reason;
+  record.members_before = last_members_;
+  for (const Member& member : generation.members) record.members_after.push_back(member.worker);
+  if (urgent && active_dead_) {
+    record.detect_ms = Milliseconds(known_ - first_sign_);
+    record.agree_ms = Milliseconds(now_ - known_);
+  }
+  if (change_ && urgent) {
+    record.detect_ms = std::max(record.detect_ms, change_->record.detect_ms);
+    record.agree_ms += change_->record.agree_ms;
+  }
+  change_ = std::move(change);
+}
+
+void Coordinator::CloseChange() {
+  const MembershipChange& record = change_->record;
+  last_members_ = record.members_after;
+  actions_.push_back(EmitEvent{"membership", change_->generation,
+                               fmt::format("generation {}: {} -> {} workers at step {}: {}",
+                                           change_->generation, record.members_before.size(),
+                                           record.members_after.size(), record.step, record.cause),
+                               record});
+  change_.reset();
+}
+
+// Slots follow the wanted number; one that leaves stays until the generation without it is active.
+void Coordinator::UpdateSlots() {
+  std::vector<std::string> slots = TargetSlots();
+  for (const std::string& slot : state_.slots) {
+    const bool in_use =
+        (state_.active && state_.active->RankOf(slot) >= 0 && InActive(slot)) || InProposed(slot);
+    if (in_use && !Contains(slots, slot)) slots.push_back(slot);
+  }
+  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  if (slots == state_.slots) return;
+  for (const std::string& slot : state_.slots) {
+    if (Contains(slots, slot)) continue;
+    const auto found = workers_.find(slot);
+    if (found != workers_.end() && found->second.registered) {
+      SendTo(slot, {Order::Kind::kRelease, {}, false, "the job has been resized"});
+    }
+    if (found != workers_.end()) Dismiss(slot, found->second.incarnation);
+    actions_.push_back(SendAgent{slot, SendAgent::Kind::kShutDown, "the job has been resized"});
+    workers_.erase(slot);
+  }
+  state_.slots = slots;
+  PersistState();
+  actions_.push_back(SetSlots{slots});
+}
+
+void Coordinator::Finish(Phase phase, int exit_code, const std::string& message) {
+  if (finished_) return;
+  finished_ = true;
+  final_phase_ = phase;
+  message_ = message;
+  if (change_ && !change_->resumed.empty()) CloseChange();
+  Emit(std::string(PhaseName(phase)), message);
+  FinishJob finish;
+  finish.phase = phase;
+  finish.exit_code = exit_code;
+  finish.message = message;
+  if (!results_.empty()) finish.result = results_.begin()->second;
+  if (phase == Phase::kFailed) {
+    finish.failed_worker = failed_worker_;
+    finish.last_output = failed_output_;
+  }
+  // Before anybody leaves: a coordinator that is started after this one's death must not take the leaving for a failure.
+  actions_.push_back(std::move(finish));
+  const bool at_once = phase != Phase::kSucceeded && results_.empty();
+  for (const auto& [id, worker] : workers_) {
+    if (worker.registered) SendTo(id, {Order::Kind::kRelease, {}, false, message});
+  }
+  for (const std::string& slot : state_.slots) {
+    actions_.push_back(SendAgent{
+        slot, at_once ? SendAgent::Kind::kShutDownNow : SendAgent::Kind::kShutDown, message});
+  }
+  actions_.push_back(SetSlots{{}});
+}
+
+}  // namespace muster

@@ -1,0 +1,31 @@
+// Jobs: which job an operator means, and what the verbs that look at jobs do.
+//
+// Threading: none.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/job/store.h"
+#include "launcher/verbs/verb.h"
+
+namespace muster {
+
+Result<JobStore> OpenStore();
+
+// The job that `operands` names. With none: the one that is running, if it is exactly one, else the newest if `or_newest`.
+// Errors: kNotFound with the jobs there are, kInvalidArgument when it is not clear which one is meant.
+Result<std::string> FindJob(const JobStore& store, const std::vector<std::string>& operands,
+                            bool or_newest);
+
+Result<int> ListJobs(const Invocation& invocation);
+Result<int> ShowStatus(const Invocation& invocation);
+Result<int> ShowEvents(const Invocation& invocation);
+Result<int> ShowLogs(const Invocation& invocation);
+Result<int> ResizeJob(const Invocation& invocation);
+Result<int> StopJob(const Invocation& invocation);
+Result<int> RunDoctor(const Invocation& invocation);
+Result<int> ProveLedger(const Invocation& invocation);
+Result<int> ShowVersion(const Invocation& invocation);
+
+}  // namespace muster

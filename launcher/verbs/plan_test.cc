@@ -1,0 +1,111 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "launcher/verbs/run.h"
+
+namespace muster {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// Plans `launcher run ARGUMENTS -- /bin/true`.
+Result<JobSpec> Plan(Words arguments, Words program = {"/bin/true", "--steps", "3"}) {
+  arguments.push_back("--");
+  arguments.insert(arguments.end(), program.begin(), program.end());
+  const auto invocation = ParseInvocation(Verbs().front(), arguments);
+  if (!invocation) return tl::unexpected(invocation.error());
+  return PlanJob(*invocation);
+}
+
+TEST(Plan, HasDefaultsForEverythingButTheProgram) {
+  const auto spec = Plan({});
+  ASSERT_TRUE(spec) << spec.error().ToString();
+  EXPECT_EQ(spec->argv, (Words{"/bin/true", "--steps", "3"}));
+  EXPECT_EQ(spec->executable, "/bin/true");
+  EXPECT_TRUE(IsJobName(spec->name));
+  EXPECT_TRUE(spec->name.starts_with("true-"));
+  EXPECT_EQ(spec->min_workers, spec->max_workers);
+  EXPECT_EQ(spec->reduce, "exact");
+  EXPECT_TRUE(spec->checkpoint.empty());
+}
+
+TEST(Plan, TakesEveryFlag) {
+  const std::string folder = ::testing::TempDir() + "/plan-checkpoints";
+  const auto spec = Plan({"--name",
+                          "a-1",
+                          "--workers",
+                          "2:5",
+                          "--platform",
+                          "local",
+                          "--collectives",
+                          "host",
+                          "--reduce",
+                          "float",
+                          "--checkpoint",
+                          folder,
+                          "--checkpoint-every",
+                          "7",
+                          "--resume",
+                          "--detach",
+                          "--heartbeat-timeout-ms",
+                          "100",
+                          "--step-timeout-ms",
+                          "200",
+                          "--start-timeout-ms",
+                          "300",
+                          "-y"});
+  ASSERT_TRUE(spec) << spec.error().ToString();
+  EXPECT_EQ(spec->name, "a-1");
+  EXPECT_EQ(spec->min_workers, 2);
+  EXPECT_EQ(spec->max_workers, 5);
+  EXPECT_EQ(spec->collectives, "host");
+  EXPECT_EQ(spec->reduce, "float");
+  EXPECT_EQ(spec->checkpoint, folder);
+  EXPECT_EQ(spec->checkpoint_every, 7U);
+  EXPECT_TRUE(spec->resume);
+  EXPECT_TRUE(spec->detached);
+  EXPECT_EQ(spec->heartbeat_timeout_ms, 100);
+  EXPECT_EQ(spec->step_timeout_ms, 200);
+  EXPECT_EQ(spec->start_timeout_ms, 300);
+}
+
+TEST(Plan, RefusesEveryValueOutOfRangeAndNamesIt) {
+  const std::vector<std::pair<Words, std::string>> cases = {
+      {{"--workers", "0"}, "--workers"},
+      {{"--name", "A"}, "--name"},
+      {{"--name", ""}, "--name"},
+      {{"--platform", "mars"}, "--platform"},
+      {{"--platform", "kubernetes"}, "--platform kubernetes"},
+      {{"--collectives", "mpi"}, "--collectives mpi"},
+      {{"--collectives", "x"}, "--collectives"},
+      {{"--reduce", "double"}, "--reduce"},
+      {{"-f", "job.yaml"}, "-f job.yaml"},
+      {{"--heartbeat-timeout-ms", "99"}, "--heartbeat-timeout-ms"},
+      {{"--heartbeat-timeout-ms", "600001"}, "--heartbeat-timeout-ms"},
+      {{"--step-timeout-ms", "-5"}, "--step-timeout-ms"},
+      {{"--start-timeout-ms", "1e9"}, "--start-timeout-ms"},
+      {{"--checkpoint", ::testing::TempDir(), "--checkpoint-every", "0"}, "--checkpoint-every"},
+      {{"--checkpoint-every", "5"}, "--checkpoint-every"},
+      {{"--resume"}, "--resume"},
+      {{"--checkpoint", "/bin/true"}, "--checkpoint"},
+      {{"--checkpoint", "/proc/nothing"}, "--checkpoint"},
+      {{"--checkpoint", ""}, "--checkpoint"},
+  };
+  for (const auto& [arguments, named] : cases) {
+    const auto spec = Plan(arguments);
+    ASSERT_FALSE(spec) << named;
+    EXPECT_NE(spec.error().message.find(named), std::string::npos) << spec.error().message;
+    EXPECT_EQ(ExitCodeOf(spec.error().code), 2) << spec.error().message;
+  }
+}
+
+TEST(Plan, NeedsAProgram) {
+  const auto spec = Plan({}, {});
+  ASSERT_FALSE(spec);
+  EXPECT_EQ(spec.error().message, "no program is given");
+  EXPECT_EQ(Plan({}, {"/bin/true", "\xff"}).error().code, Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace muster

@@ -1,0 +1,217 @@
+#include <nlohmann/json.hpp>
+
+#include "launcher/agent/agent.h"
+#include "launcher/rendezvous/run_coordinator.h"
+#include "launcher/verbs/jobs.h"
+#include "launcher/verbs/run.h"
+#include "launcher/verbs/suggest.h"
+#include "launcher/verbs/text.h"
+#include "launcher/verbs/verb.h"
+#include "runtime/base/log.h"
+
+namespace muster {
+namespace {
+
+const OptionSpec kOutput{'o', "output", "json|text", "json: only JSON on stdout"};
+const OptionSpec kHelp{'h', "help", "", "this text"};
+const OptionSpec kFollow{'f', "follow", "", "go on until the job has ended"};
+const OptionSpec kJobDir{0, "job-dir", "DIR", "the job's folder"};
+
+Result<int> CoordinatorVerb(const Invocation& invocation) {
+  return RunCoordinator(invocation.Get("job-dir"));
+}
+
+Result<int> AgentVerb(const Invocation& invocation) {
+  const std::string slot = invocation.Get("slot");
+  if (!IsJobName(slot)) return Err(Code::kInvalidArgument, "--slot is \"{}\", no slot's id", slot);
+  InitLog("agent " + slot);
+  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot));
+  return 0;
+}
+
+Verb RunVerb() {
+  return {.name = "run",
+          .usage = "[OPTIONS] -- PROGRAM [ARGS...]",
+          .summary = "start a training job and follow it",
+          .details =
+              "Everything after `--` is the program and its own arguments, verbatim. A PROGRAM "
+              "without a slash is looked up in\n"
+              "PATH, then beside the launcher. Ctrl-C stops the job after its step, a second one "
+              "kills it.\n"
+              "Exit codes: 0 done or stopped, 1 internal, 2 configuration, 3 the job failed, 4 too "
+              "few workers in time,\n"
+              "6 no usable checkpoint, 130 and 143 ended by a signal.\n\n"
+              "Examples:\n"
+              "  launcher run --workers 4 -- digits --steps 400\n"
+              "  launcher run --workers 2:8 --checkpoint ckpt --detach -- ./train --data d\n"
+              "  launcher run --workers 3 --checkpoint ckpt --resume -o json -- ./train\n",
+          .options =
+              {{0, "name", "NAME", "the job's name (default: the program's, with a suffix)"},
+               {'w', "workers", "N|MIN:MAX",
+                "workers to train with, 1 to 4096 (default: one a core, at most 4)"},
+               {0, "platform", "local|kubernetes", "where to run (default: local)"},
+               {'f', "file", "JOB.yaml", "job description (not in this version)"},
+               {0, "collectives", "auto|host|nccl|mpi", "how gradients are summed (default: auto)"},
+               {0, "reduce", "exact|float", "exact: same bits for any number of workers (default)"},
+               {0, "checkpoint", "DIR", "keep checkpoints here"},
+               {0, "checkpoint-every", "STEPS", "steps between checkpoints (default: 100)"},
+               {0, "resume", "", "start from the newest checkpoint in --checkpoint"},
+               {'d', "detach", "", "return once the job runs; it goes on without the terminal"},
+               {0, "heartbeat-timeout-ms", "MS",
+                "silence after which a worker is evicted, 100 to 600000 (default: 3000)"},
+               {0, "step-timeout-ms", "MS",
+                "longest step of a worker, 100 to 86400000 (default: 60000)"},
+               {0, "start-timeout-ms", "MS",
+                "longest wait for enough workers, 100 to 86400000 (default: 60000)"},
+               {'y', "yes", "", "ask nothing (local jobs never ask)"},
+               kOutput,
+               kHelp},
+          .takes_program = true,
+          .run = RunJob};
+}
+
+std::vector<Verb> MakeVerbs() {
+  return {
+      RunVerb(),
+      {.name = "ps",
+       .usage = "[OPTIONS]",
+       .summary = "list the jobs on this machine",
+       .details = "Example: launcher ps -o json\n",
+       .options = {kOutput, kHelp},
+       .run = ListJobs},
+      {.name = "status",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "show how a job is doing, and each of its workers",
+       .details = "Without JOB: the one that runs, else the newest.\nExample: launcher status "
+                  "digits-7f3a -o json\n",
+       .options = {kOutput, kHelp},
+       .max_operands = 1,
+       .run = ShowStatus},
+      {.name = "events",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "show what happened to a job: each change, its cause and its cost",
+       .details = "Example: launcher events digits-7f3a -f\n",
+       .options = {kFollow, kOutput, kHelp},
+       .max_operands = 1,
+       .run = ShowEvents},
+      {.name = "logs",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "show what the workers have printed",
+       .details = "Each line begins with its worker's id.\nExample: launcher logs digits-7f3a -f "
+                  "--ranks 0,3\n",
+       .options = {kFollow,
+                   {0, "ranks", "0,3", "only the workers of these ranks"},
+                   {0, "workers", "w-0,w-3", "only these workers"},
+                   kOutput,
+                   kHelp},
+       .max_operands = 1,
+       .run = ShowLogs},
+      {.name = "resize",
+       .usage = "[JOB] N|MIN:MAX [OPTIONS]",
+       .summary = "change the number of workers of a running job",
+       .details = "No step is lost and no worker that stays is restarted.\nExample: launcher "
+                  "resize digits-7f3a 8\n",
+       .options = {kOutput, kHelp},
+       .max_operands = 2,
+       .run = ResizeJob},
+      {.name = "stop",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "end a job after its step, with a checkpoint if one is configured",
+       .details =
+           "Returns when nothing of the job runs any more.\nExample: launcher stop digits-7f3a\n",
+       .options = {{0, "now", "", "do not wait for the step, write no checkpoint"}, kOutput, kHelp},
+       .max_operands = 1,
+       .run = StopJob},
+      {.name = "ledger",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "prove that each sample of an epoch was used exactly once",
+       .details =
+           "Reads what each worker wrote down before each vote, of a running or an ended job.\n"
+           "Exit code 3 if it is not so.\nExample: launcher ledger digits-7f3a -o json\n",
+       .options = {kOutput, kHelp},
+       .max_operands = 1,
+       .run = ProveLedger},
+      {.name = "doctor",
+       .usage = "[OPTIONS]",
+       .summary = "check whether this machine can run jobs",
+       .details = "Exit code 2 if something is missing.\n",
+       .options = {kOutput, kHelp},
+       .run = RunDoctor},
+      {.name = "version",
+       .usage = "[OPTIONS]",
+       .summary = "print the version",
+       .details = "",
+       .options = {kOutput, kHelp},
+       .run = ShowVersion},
+      {.name = "coordinator",
+       .usage = "--job-dir DIR",
+       .options = {kJobDir, kHelp},
+       .hidden = true,
+       .run = CoordinatorVerb},
+      {.name = "agent",
+       .usage = "--job-dir DIR --slot ID",
+       .options = {kJobDir, {0, "slot", "ID", "the slot"}, kHelp},
+       .hidden = true,
+       .run = AgentVerb},
+  };
+}
+
+const Verb* FindVerb(const std::string& name) {
+  for (const Verb& verb : Verbs()) {
+    if (verb.name == name) return &verb;
+  }
+  return nullptr;
+}
+
+int UnknownVerb(const std::string& name) {
+  std::vector<std::string> names{"help"};
+  for (const Verb& verb : Verbs()) {
+    if (!verb.hidden) names.push_back(verb.name);
+  }
+  const auto near = Nearest(name, names);
+  PrintError(fmt::format("launcher: there is no verb \"{}\"\n  {}\n", name.substr(0, 100),
+                         near ? fmt::format("did you mean: launcher {}?", *near)
+                              : fmt::format("there are: {}", fmt::join(names, ", "))));
+  return 2;
+}
+
+int Help(const std::vector<std::string>& arguments) {
+  if (arguments.size() < 2) {
+    Print(Overview());
+    return 0;
+  }
+  const Verb* verb = FindVerb(arguments[1]);
+  if (verb == nullptr) return UnknownVerb(arguments[1]);
+  Print(VerbHelp(*verb));
+  return 0;
+}
+
+int PrintFailure(const Verb& verb, const Error& error) {
+  PrintError(fmt::format("launcher {}: {}\n", verb.name, error.message));
+  if (!error.hint.empty()) PrintError(fmt::format("  {}\n", error.hint));
+  return ExitCodeOf(error.code);
+}
+
+}  // namespace
+
+const std::vector<Verb>& Verbs() {
+  static const std::vector<Verb> verbs = MakeVerbs();
+  return verbs;
+}
+
+int RunLauncher(const std::vector<std::string>& arguments) {
+  const std::string first = arguments.empty() ? "help" : arguments[0];
+  if (first == "help" || first == "--help" || first == "-h") return Help(arguments);
+  const Verb* verb = FindVerb(first == "--version" ? "version" : first);
+  if (verb == nullptr) return UnknownVerb(first);
+  const auto invocation = ParseInvocation(*verb, {arguments.begin() + 1, arguments.end()});
+  if (!invocation) return PrintFailure(*verb, invocation.error());
+  if (invocation->Has("help")) {
+    Print(VerbHelp(*verb));
+    return 0;
+  }
+  const Result<int> exit_code = verb->run(*invocation);
+  return exit_code ? *exit_code : PrintFailure(*verb, exit_code.error());
+}
+
+}  // namespace muster

@@ -1,0 +1,37 @@
+// Environment: what the agent tells a worker through environment variables, read once at the start.
+//
+// MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
+// (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS.
+//
+// Threading: plain values.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "runtime/base/status.h"
+#include "runtime/base/time.h"
+#include "runtime/train/train.h"
+
+namespace muster {
+
+struct WorkerEnvironment {
+  std::filesystem::path job_dir;  // empty: alone
+  std::string job;
+  std::string secret;
+  std::string worker = "w-0";
+  uint64_t incarnation = 1;
+  Reduce reduce = Reduce::kExact;
+  std::filesystem::path checkpoint;  // empty: none
+  uint64_t checkpoint_every = 0;     // steps; 0: only at the end
+  bool resume = false;
+  Duration step_timeout = std::chrono::seconds(60);
+
+  bool alone() const { return job_dir.empty(); }
+};
+
+// Errors: kInvalidArgument (names the variable and its value), and those of reading the job's secret.
+Result<WorkerEnvironment> ReadWorkerEnvironment();
+
+}  // namespace muster

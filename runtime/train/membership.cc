@@ -1,0 +1,250 @@
+#include "runtime/train/membership.h"
+
+#include <utility>
+
+#include "runtime/base/log.h"
+
+namespace muster {
+
+Membership::Membership(MembershipOptions options, Backend& backend,
+                       std::function<void(Hello&)> fill_hello,
+                       std::function<void(Report&)> fill_report)
+    : options_(std::move(options)),
+      backend_(backend),
+      fill_hello_(std::move(fill_hello)),
+      fill_report_(std::move(fill_report)),
+      core_(options_.worker),
+      builder_([this](std::stop_token stop) { BuildLoop(stop); }) {}
+
+Membership::~Membership() {
+  std::unique_ptr<ControlLine> line;
+  {
+    std::lock_guard lock(mutex_);
+    line = std::move(line_);
+    build_stop_.request_stop();
+  }
+  line.reset();  // no order arrives any more
+  builder_.request_stop();
+  changed_.notify_all();
+}
+
+void Membership::Start(const ControlLineFactory& open_line) {
+  if (!open_line) {
+    Order order;
+    order.urgent = true;
+    order.reason = "training alone";
+    order.generation = {1, {{options_.worker, options_.incarnation, backend_.address()}}};
+    OnOrder(order);
+    return;
+  }
+  auto line = open_line({[this] { return MakeHello(); }, [this] { return MakeProgress(); },
+                         [this](const Order& order) { OnOrder(order); }});
+  std::lock_guard lock(mutex_);
+  line_ = std::move(line);
+}
+
+Hello Membership::MakeHello() {
+  Hello hello;
+  {
+    std::lock_guard lock(mutex_);
+    hello.worker = options_.worker;
+    hello.incarnation = options_.incarnation;
+    hello.address = backend_.address();
+    hello.generation = core_.broken() || entered_ != core_.active() ? 0 : entered_;
+    hello.revoked = core_.revoked();
+  }
+  fill_hello_(hello);
+  return hello;
+}
+
+Report Membership::MakeProgress() {
+  Report report;
+  {
+    std::lock_guard lock(mutex_);
+    report.worker = options_.worker;
+    report.incarnation = options_.incarnation;
+    report.generation = entered_ == core_.active() ? entered_ : 0;
+    if (built_) report.prepared = built_->generation.number;
+    if (core_.active() > report.prepared) report.prepared = core_.active();
+  }
+  fill_report_(report);
+  return report;
+}
+
+// --- Orders -------------------------------------------------------------------------------------------------------------
+
+void Membership::OnOrder(const Order& order) {
+  std::lock_guard lock(mutex_);
+  if (order.kind == Order::Kind::kGeneration) {
+    log::debug("order=generation number={} members={} urgent={} reason=\"{}\"",
+               order.generation.number, order.generation.members.size(), order.urgent,
+               order.reason);
+  }
+  Carry(core_.OnOrder(order));
+}
+
+void Membership::Carry(std::vector<MemberAction> actions) {
+  for (MemberAction& action : actions) {
+    std::visit([this](auto& a) { Do(a); }, action);
+  }
+  changed_.notify_all();
+}
+
+void Membership::Do(BuildGeneration& action) {
+  to_build_ = action.generation;
+  ordered_at_ = MonotonicNow();
+  build_stop_.request_stop();  // of an older one, which nobody wants any more
+  build_stop_ = std::stop_source();
+}
+
+void Membership::Do(DiscardBuild& action) {
+  if (to_build_ && to_build_->number == action.number) to_build_.reset();
+  if (built_ && built_->generation.number == action.number) built_.reset();
+  if (enter_ == action.number) enter_ = 0;
+  build_stop_.request_stop();
+}
+
+void Membership::Do(RevokeActive& action) {
+  if (active_) active_->Revoke(action.reason);
+}
+
+void Membership::Do(EnterGeneration& action) { enter_ = action.number; }
+
+void Membership::Do(SayHello&) { say_hello_ = true; }
+
+void Membership::Do(Leave& action) { log::info("released reason=\"{}\"", action.reason); }
+
+void Membership::Do(SendReport& action) { SendLocked(std::move(action.report)); }
+
+// --- Building -----------------------------------------------------------------------------------------------------------
+
+void Membership::BuildLoop(std::stop_token stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return to_build_.has_value(); })) {
+    const Generation generation = *std::exchange(to_build_, std::nullopt);
+    const std::stop_token build_stop = build_stop_.get_token();
+    const TimePoint ordered_at = ordered_at_;
+    lock.unlock();
+
+    ConnectRequest request;
+    request.generation = generation.number;
+    request.rank = generation.RankOf(options_.worker);
+    request.connect_timeout = options_.connect_timeout;
+    request.operation_timeout = options_.operation_timeout;
+    for (const Member& member : generation.members) {
+      request.peers.push_back({member.worker, member.address});
+    }
+    auto connected = backend_.Connect(request, build_stop);
+
+    lock.lock();
+    if (build_stop.stop_requested()) continue;
+    if (!connected) {
+      Carry(core_.OnBuildFailed(generation.number, connected.error().message));
+      continue;
+    }
+    built_ = BuiltGeneration{std::move(*connected), generation,
+                             Milliseconds(MonotonicNow() - ordered_at)};
+    Carry(core_.OnBuilt(generation.number));
+  }
+}
+
+// --- The trainer's side ---------------------------------------------------------------------------------------------------
+
+Result<BuiltGeneration> Membership::AwaitGeneration() {
+  std::unique_lock lock(mutex_);
+  if (std::exchange(say_hello_, false) && line_) line_->SayHello();
+  const auto ready = [this] {
+    return core_.released() || say_hello_ ||
+           (enter_ != 0 && built_ && built_->generation.number == enter_);
+  };
+  const TimePoint deadline = MonotonicNow() + options_.order_timeout;
+  while (true) {
+    if (!changed_.wait_until(lock, deadline, ready)) {
+      return WithHint(Err(Code::kDeadlineExceeded, "{} waited {:.0f} s for a generation to enter",
+                          options_.worker, Seconds(options_.order_timeout)),
+                      "the coordinator is not there or has not enough workers; see its log");
+    }
+    if (core_.released()) return Err(Code::kCancelled, "released by the coordinator");
+    if (!std::exchange(say_hello_, false)) break;
+    active_.reset();
+    if (line_) line_->SayHello();
+  }
+  enter_ = 0;
+  return *std::exchange(built_, std::nullopt);
+}
+
+Membership::Prepared Membership::prepared() {
+  std::lock_guard lock(mutex_);
+  Prepared prepared;
+  prepared.number = core_.prepared();
+  if (prepared.number != 0 && core_.ordered_has_me()) prepared.built = built_;
+  return prepared;
+}
+
+Status Membership::Entering(const BuiltGeneration& built) {
+  std::lock_guard lock(mutex_);
+  if (!core_.OnEntering(built.generation.number)) {
+    return Err(Code::kAborted, "generation {} goes on without {}", built.generation.number,
+               options_.worker);
+  }
+  active_ = built.communicator;
+  if (built_ && built_->generation.number <= built.generation.number) built_.reset();
+  return {};
+}
+
+void Membership::Entered(uint64_t number) {
+  std::lock_guard lock(mutex_);
+  core_.OnEntered(number);
+  entered_ = number;
+}
+
+void Membership::Left() {
+  std::lock_guard lock(mutex_);
+  core_.OnLeft();
+  active_.reset();
+}
+
+void Membership::Broken(const BuiltGeneration& built, const Error& error) {
+  std::lock_guard lock(mutex_);
+  std::string lost;
+  if (const auto rank = built.communicator->lost_peer()) {
+    lost = built.generation.members[static_cast<size_t>(*rank)].worker;
+  }
+  log::info("generation={} broken reason=\"{}\" lost={}", built.generation.number, error.message,
+            lost.empty() ? "-" : lost);
+  built.communicator->Revoke(error.message);
+  if (active_ == built.communicator) active_.reset();
+  Carry(core_.OnBroken(built.generation.number, error.message, lost));
+}
+
+void Membership::Send(Report report) {
+  std::lock_guard lock(mutex_);
+  SendLocked(std::move(report));
+}
+
+void Membership::SendLocked(Report report) {
+  if (!line_) return;
+  report.worker = options_.worker;
+  report.incarnation = options_.incarnation;
+  fill_report_(report);
+  line_->Send(report);
+}
+
+Status Membership::Flush(TimePoint deadline) { return line_ ? line_->Flush(deadline) : Status{}; }
+
+bool Membership::stop_requested() {
+  std::lock_guard lock(mutex_);
+  return core_.stop_requested();
+}
+
+bool Membership::released() {
+  std::lock_guard lock(mutex_);
+  return core_.released();
+}
+
+uint64_t Membership::entered_generation() {
+  std::lock_guard lock(mutex_);
+  return entered_;
+}
+
+}  // namespace muster

@@ -1,0 +1,112 @@
+// Membership: the thin shell around MemberCore. It builds communicators in the background, hands them to the trainer when
+// they may be entered, and carries orders and reports.
+//
+// Threading: the trainer's methods come from one thread; orders arrive on the line's thread; communicators are built on a
+// thread of this class. Ownership: the backend outlives the membership.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "collectives/communicator.h"
+#include "runtime/base/status.h"
+#include "runtime/core/member.h"
+#include "runtime/train/control_line.h"
+
+namespace muster {
+
+struct MembershipOptions {
+  std::string worker;
+  uint64_t incarnation = 0;
+  Duration connect_timeout = std::chrono::seconds(10);
+  Duration operation_timeout =
+      std::chrono::seconds(90);  // above the coordinator's step timeout, which comes first
+  Duration order_timeout =
+      std::chrono::minutes(10);  // without a generation to enter, and no coordinator to ask
+};
+
+// A communicator that may be entered, and what it cost.
+struct BuiltGeneration {
+  std::shared_ptr<Communicator> communicator;
+  Generation generation;
+  double connect_ms = 0;  // order received -> built
+};
+
+class Membership {
+ public:
+  // `fill` completes hellos and reports with what only the trainer knows (step, loss, ...); called from any thread.
+  Membership(MembershipOptions options, Backend& backend, std::function<void(Hello&)> fill_hello,
+             std::function<void(Report&)> fill_report);
+  ~Membership();
+
+  // Opens the line to the coordinator; or, without one, forms a world of one.
+  void Start(const ControlLineFactory& open_line);
+
+  // Blocks until a generation may be entered without a vote. Errors: kCancelled (released: end with exit code 0),
+  // kDeadlineExceeded.
+  Result<BuiltGeneration> AwaitGeneration();
+
+  // What to vote for: a built generation, or the number of one that does without this worker.
+  struct Prepared {
+    uint64_t number = 0;
+    std::optional<BuiltGeneration> built;  // nothing: this worker leaves when the others switch
+  };
+  Prepared prepared();
+
+  // The trainer waits in `built` for the others, then takes steps in it. ABORTED if it must not: AwaitGeneration() has the next one.
+  Status Entering(const BuiltGeneration& built);
+  void Entered(uint64_t number);
+  // The others have switched to a generation without this worker.
+  void Left();
+  // The communicator of `generation` has failed with `error`.
+  void Broken(const BuiltGeneration& built, const Error& error);
+
+  void Send(Report report);
+  Status Flush(TimePoint deadline);
+  bool stop_requested();
+  bool released();
+  uint64_t entered_generation();
+  const std::string& worker() const { return options_.worker; }
+
+ private:
+  void OnOrder(const Order& order);
+  void Carry(std::vector<MemberAction> actions);
+  void Do(BuildGeneration& action);
+  void Do(DiscardBuild& action);
+  void Do(RevokeActive& action);
+  void Do(EnterGeneration& action);
+  void Do(SayHello& action);
+  void Do(Leave& action);
+  void Do(SendReport& action);
+  void BuildLoop(std::stop_token stop);
+  void SendLocked(Report report);
+  Hello MakeHello();
+  Report MakeProgress();
+
+  const MembershipOptions options_;
+  Backend& backend_;
+  const std::function<void(Hello&)> fill_hello_;
+  const std::function<void(Report&)> fill_report_;
+
+  std::mutex mutex_;  // guards all below
+  std::condition_variable_any changed_;
+  MemberCore core_;
+  std::optional<Generation> to_build_;
+  TimePoint ordered_at_{};
+  std::stop_source build_stop_;
+  std::optional<BuiltGeneration> built_;
+  std::shared_ptr<Communicator> active_;
+  uint64_t entered_ = 0;
+  uint64_t enter_ = 0;      // may be entered now; 0: none
+  bool say_hello_ = false;  // the trainer says hello when it has left what it was in
+  std::unique_ptr<ControlLine> line_;
+
+  std::jthread builder_;
+};
+
+}  // namespace muster

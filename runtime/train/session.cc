@@ -1,0 +1,413 @@
+#include "runtime/train/session.h"
+
+#include <unistd.h>
+
+#include <cmath>
+
+#include "collectives/host/host.h"
+#include "collectives/inproc/inproc.h"
+#include "runtime/base/log.h"
+#include "runtime/rpc/coordinator_link.h"
+
+namespace muster {
+
+namespace {
+
+constexpr auto kFinishTimeout = std::chrono::minutes(2);
+constexpr int kCheckpointsKept = 3;
+
+// Errors that end a generation, not the job.
+bool EndsGeneration(const Error& error) {
+  return error.code == Code::kAborted || error.code == Code::kDeadlineExceeded;
+}
+
+// Errors of restoring: damaged, of another run, or not there.
+bool IsCheckpointError(const Error& error) {
+  return error.code == Code::kDataLoss || error.code == Code::kFailedPrecondition ||
+         error.code == Code::kNotFound;
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+// The gRPC line, in the shape that the membership shell knows.
+class RpcLine : public ControlLine {
+ public:
+  RpcLine(const WorkerEnvironment& environment, ControlLineCallbacks callbacks)
+      : link_({environment.job_dir, environment.job, environment.secret, std::move(callbacks.hello),
+               std::move(callbacks.order)}) {
+    link_.SetProgressSource(std::move(callbacks.progress));
+  }
+  void Send(const Report& report) override { link_.Report(report); }
+  void SayHello() override { link_.Reconnect(); }
+  Status Flush(TimePoint deadline) override { return link_.Flush(deadline); }
+
+ private:
+  CoordinatorLink link_;
+};
+
+Result<Surroundings> MakeSurroundings() {
+  Surroundings surroundings;
+  MUSTER_ASSIGN(surroundings.environment, ReadWorkerEnvironment());
+  const WorkerEnvironment& environment = surroundings.environment;
+  if (environment.alone()) {
+    surroundings.backend = CreateInprocBackend(CreateInprocFabric(), "alone");
+    return surroundings;
+  }
+  HostOptions options;
+  options.job = environment.job;
+  options.secret = environment.secret;
+  MUSTER_ASSIGN(surroundings.backend, CreateHostBackend(options));
+  surroundings.open_line = [environment](ControlLineCallbacks callbacks) {
+    return std::make_unique<RpcLine>(environment, std::move(callbacks));
+  };
+  return surroundings;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::Create(const SessionSpec& spec) {
+  MUSTER_ASSIGN(Surroundings surroundings, MakeSurroundings());
+  const WorkerEnvironment& environment = surroundings.environment;
+  if (environment.alone()) {
+    InitLog("alone", "warn");
+  } else {
+    InitLog(environment.worker);
+  }
+  MUSTER_ASSIGN(std::unique_ptr<ElasticSession> session,
+                ElasticSession::Create(spec, std::move(surroundings)));
+  return std::unique_ptr<Session>(std::move(session));
+}
+
+ElasticSession::ElasticSession(Surroundings surroundings)
+    : surroundings_(std::move(surroundings)) {}
+
+// The writer tells what it has done through the membership, and so ends first.
+ElasticSession::~ElasticSession() {
+  checkpoints_.reset();
+  membership_.reset();
+}
+
+Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec& spec,
+                                                               Surroundings surroundings) {
+  std::unique_ptr<ElasticSession> session(new ElasticSession(std::move(surroundings)));
+  const WorkerEnvironment& environment = session->surroundings_.environment;
+  MUSTER_ASSIGN(session->engine_,
+                StepEngine::Create(spec, environment.reduce, *session->surroundings_.backend));
+  if (!environment.checkpoint.empty()) {
+    session->checkpoints_ = std::make_unique<CheckpointWriter>(
+        environment.checkpoint, session->Facts(), kCheckpointsKept,
+        [self = session.get()](uint64_t step, const Status& status) {
+          self->Notice(status ? "checkpoint" : "checkpoint-failed",
+                       status ? fmt::format("checkpoint of step {} written", step)
+                              : status.error().ToString());
+        });
+  }
+  if (!environment.alone()) {
+    session->ledger_ = std::make_unique<SampleLedger>(
+        environment.job_dir / "ledger" /
+            fmt::format("{}.{}.jsonl", environment.worker, environment.incarnation),
+        spec.dataset_size, spec.options.micro_batches, spec.options.batch_size);
+  }
+  session->StartMembership();
+  if (Status entered = session->EnterNext(); !entered) {
+    session->Fail(entered.error());
+    return tl::unexpected(entered.error());
+  }
+  return session;
+}
+
+void ElasticSession::StartMembership() {
+  const WorkerEnvironment& environment = surroundings_.environment;
+  MembershipOptions options;
+  options.worker = environment.worker;
+  options.incarnation = environment.incarnation;
+  options.operation_timeout = environment.step_timeout * 3 / 2;
+  membership_ = std::make_unique<Membership>(
+      options, *surroundings_.backend, [this](Hello& hello) { FillHello(hello); },
+      [this](Report& report) { FillReport(report); });
+  membership_->Start(surroundings_.open_line);
+}
+
+bool ElasticSession::done() const {
+  return holding_.done || step() >= engine_->spec().options.steps;
+}
+
+// --- Generations ----------------------------------------------------------------------------------------------------------
+
+Status ElasticSession::EnterNext() {
+  waiting_ = true;
+  while (true) {
+    MUSTER_ASSIGN(BuiltGeneration built, membership_->AwaitGeneration());
+    Status entered = EnterBuilt(std::move(built));
+    if (entered || !EndsGeneration(entered.error())) return entered;
+  }
+}
+
+// Waits in `built` for the others and catches up with them. What was current before stays alive until all are there,
+// because a slower member may still be reading from it.
+Status ElasticSession::EnterBuilt(BuiltGeneration built) {
+  waiting_ = true;
+  const TimePoint start = MonotonicNow();
+  const std::optional<BuiltGeneration> before = std::exchange(current_, std::move(built));
+  if (Status may_enter = membership_->Entering(*current_); !may_enter) {
+    current_.reset();
+    return may_enter;
+  }
+  auto synced =
+      SyncState(*current_->communicator, *engine_, holding_, [this] { return Restore(); });
+  Publish();
+  if (!synced) {
+    if (EndsGeneration(synced.error())) Break(synced.error());
+    return tl::unexpected(synced.error());
+  }
+  state_ms_ = Milliseconds(MonotonicNow() - start);
+  resumed_pending_ = true;
+  membership_->Entered(current_->generation.number);
+  log::info(
+      "generation={} rank={} of={} step={} connect_ms={:.1f} state_ms={:.1f} pages={} redone={}",
+      current_->generation.number, current_->communicator->rank(), current_->communicator->size(),
+      step(), current_->connect_ms, state_ms_, synced->pages_received, synced->redone);
+  return {};
+}
+
+void ElasticSession::Break(const Error& error) {
+  membership_->Broken(*current_, error);
+  current_.reset();
+}
+
+Status ElasticSession::SwitchIfDecided(const Membership::Prepared& voted) {
+  const uint64_t next = engine_->outcome().SwitchTo(current_->generation.number);
+  if (next == 0) return {};
+  if (!voted.built) {
+    membership_->Left();
+    current_.reset();
+    return {};
+  }
+  Status entered = EnterBuilt(*voted.built);
+  if (!entered && EndsGeneration(entered.error())) return {};
+  return entered;
+}
+
+// --- Steps ----------------------------------------------------------------------------------------------------------------
+
+Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
+  const uint64_t wanted = step();
+  while (step() == wanted && !done()) {
+    if (!current_) MUSTER_TRY(EnterNext());
+    if (step() != wanted || done()) break;
+    const auto committed = Attempt(compute);
+    if (committed) continue;
+    if (!EndsGeneration(committed.error())) {
+      Fail(committed.error());
+      return tl::unexpected(committed.error());
+    }
+    ++redone_;
+    Break(committed.error());
+  }
+  StepSummary summary = engine_->summary();
+  if (summary.step + 1 != step()) {  // the step came with a transferred state
+    summary = {step() == 0 ? 0 : step() - 1, engine_->state().header().loss, 0, false};
+  }
+  return summary;
+}
+
+// One try of one step; true if it was committed, false if it must be computed again with larger exponents.
+Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
+  const TimePoint start = MonotonicNow();
+  Communicator& communicator = *current_->communicator;
+  const MicroBatchRange share =
+      ShareOf(communicator.rank(), communicator.size(), engine_->spec().options.micro_batches);
+  waiting_ = false;
+  MUSTER_TRY(engine_->Compute(share, compute));
+  waiting_ = true;
+  if (ledger_) ledger_->Computed(step(), current_->generation.number, share);
+  const Membership::Prepared prepared = membership_->prepared();
+  MUSTER_TRY(engine_->ReduceAndVote(communicator, prepared.number, membership_->stop_requested()));
+  const bool stop = engine_->outcome().stop();
+  MUSTER_ASSIGN(const StepEngine::Applied applied, engine_->ApplyOutcome());
+  if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
+  AfterOutcome(applied, Seconds(MonotonicNow() - start));
+  MUSTER_TRY(SwitchIfDecided(prepared));
+  return applied != StepEngine::Applied::kRaised;
+}
+
+void ElasticSession::AfterOutcome(StepEngine::Applied applied, double seconds) {
+  if (applied == StepEngine::Applied::kRaised) {
+    log::debug("step={} misses={} exponents raised", step(), engine_->state().header().misses);
+    return;
+  }
+  {
+    std::lock_guard lock(figures_mutex_);
+    double& mean = figures_.step_seconds;
+    mean = mean == 0 ? seconds : mean + 0.1 * (seconds - mean);
+  }
+  Publish();
+  if (resumed_pending_) ReportResumed(seconds * 1e3);
+  redone_ = 0;
+  MaybeCheckpoint();
+}
+
+void ElasticSession::ReportResumed(double step_ms) {
+  resumed_pending_ = false;
+  Report report;
+  report.kind = Report::Kind::kResumed;
+  report.generation = current_->generation.number;
+  report.connect_ms = current_->connect_ms;
+  report.state_ms = state_ms_;
+  report.resume_ms = step_ms;
+  report.steps_redone = redone_;
+  membership_->Send(report);
+}
+
+// --- Checkpoints ------------------------------------------------------------------------------------------------------------
+
+CheckpointFacts ElasticSession::Facts() const {
+  const SessionSpec& spec = engine_->spec();
+  return {spec.options.seed,
+          spec.options.micro_batches,
+          spec.options.batch_size,
+          spec.dataset_size,
+          engine_->reduce() == Reduce::kExact ? "exact" : "float",
+          spec.optimizer->Describe()};
+}
+
+// Fills the state when nobody in the job holds one: from the newest checkpoint, or from the model's start.
+Status ElasticSession::Restore() {
+  const WorkerEnvironment& environment = surroundings_.environment;
+  if (!environment.checkpoint.empty()) {
+    auto loaded = LoadNewestCheckpoint(environment.checkpoint, Facts(), engine_->state());
+    if (loaded) {
+      for (const std::string& refused : loaded->refused) Notice("checkpoint-refused", refused);
+      Notice("restore",
+             fmt::format("restored step {} from {}", step(), loaded->entry.folder.string()));
+      engine_->state().set_all_page_versions(engine_->position());
+      engine_->ForgetStep();
+      return {};
+    }
+    if (loaded.error().code != Code::kNotFound || environment.resume) {
+      return tl::unexpected(loaded.error());
+    }
+  }
+  State& state = engine_->state();
+  state.header() = {};
+  for (size_t i = 0; i + 1 < state.tensors().size(); ++i) {
+    std::ranges::fill(state.tensor_bytes(i), std::byte{0});
+  }
+  std::ranges::fill(state.tensor<int16_t>(state.tensors().size() - 1), kUnknownExponent);
+  engine_->spec().initialize(engine_->mutable_parameters());
+  state.set_all_page_versions(0);
+  engine_->ForgetStep();
+  return {};
+}
+
+void ElasticSession::MaybeCheckpoint() {
+  const uint64_t every = surroundings_.environment.checkpoint_every;
+  if (!checkpoints_ || every == 0 || step() % every != 0 || done())
+    return;  // the last one is Finish()'s
+  if (current_->communicator->rank() == 0 && !checkpoints_->Submit(engine_->state())) {
+    log::info("step={} checkpoint skipped: the one before is still being written", step());
+  }
+}
+
+Status ElasticSession::FinalCheckpoint() {
+  if (!checkpoints_ || !current_ || current_->communicator->rank() != 0) return {};
+  const TimePoint deadline = MonotonicNow() + kFinishTimeout;
+  (void)checkpoints_->Flush(deadline);
+  checkpoints_->Submit(engine_->state());
+  return checkpoints_->Flush(deadline);
+}
+
+// --- The end ------------------------------------------------------------------------------------------------------------------
+
+RunResult ElasticSession::MakeResult(const Metrics& metrics) {
+  const StateHeader& header = engine_->state().header();
+  return {header.step,
+          header.loss,
+          engine_->weights_hash(),
+          header.samples_consumed,
+          header.misses,
+          metrics,
+          holding_.done && header.step < engine_->spec().options.steps};
+}
+
+Status ElasticSession::Finish(const Metrics& metrics) {
+  waiting_ = true;
+  if (Status written = FinalCheckpoint(); !written) log::error("{}", written.error().ToString());
+  result_ = MakeResult(metrics);
+  if (ledger_) ledger_->Finished(step());
+  if (surroundings_.environment.alone()) return {};
+  while (true) {
+    Report report;
+    report.kind = Report::Kind::kFinished;
+    report.generation = membership_->entered_generation();
+    report.result = result_;
+    membership_->Send(report);
+    // Until the coordinator says that all have finished, a member that is one step behind may need this one.
+    Status entered = EnterNext();
+    if (!entered && entered.error().code == Code::kCancelled) return {};
+    MUSTER_TRY(std::move(entered));
+  }
+}
+
+void ElasticSession::Fail(const Error& error) {
+  if (error.code == Code::kCancelled || !membership_) return;
+  Report report;
+  report.kind = Report::Kind::kFailed;
+  report.message = error.ToString();
+  report.usage_error = error.code == Code::kInvalidArgument;
+  report.checkpoint_error = !holding_.has_state && IsCheckpointError(error);
+  membership_->Send(report);
+  if (Status flushed = membership_->Flush(MonotonicNow() + std::chrono::seconds(5)); !flushed) {
+    log::error("{}", flushed.error().message);
+  }
+}
+
+// --- What other threads see -----------------------------------------------------------------------------------------------------
+
+void ElasticSession::Publish() {
+  const StateHeader& header = engine_->state().header();
+  std::lock_guard lock(figures_mutex_);
+  figures_.step = holding_.has_state ? header.step : 0;
+  figures_.has_state = holding_.has_state;
+  figures_.loss = header.loss;
+  figures_.samples_consumed = header.samples_consumed;
+}
+
+void ElasticSession::FillHello(Hello& hello) {
+  const TrainOptions& options = engine_->spec().options;
+  hello.host = HostName();
+  hello.device = "cpu";
+  hello.pid = ::getpid();
+  hello.micro_batches = options.micro_batches;
+  hello.batch_size = options.batch_size;
+  hello.total_steps = options.steps;
+  std::lock_guard lock(figures_mutex_);
+  hello.step = figures_.step;
+  hello.has_state = figures_.has_state;
+}
+
+void ElasticSession::FillReport(Report& report) {
+  report.waiting = waiting_;
+  std::lock_guard lock(figures_mutex_);
+  report.step = figures_.step;
+  report.has_state = figures_.has_state;
+  report.loss = figures_.loss;
+  report.step_seconds = figures_.step_seconds;
+  report.samples_consumed = figures_.samples_consumed;
+}
+
+void ElasticSession::Notice(const std::string& kind, const std::string& message) {
+  log::info("{} {}", kind, message);
+  if (!membership_) return;
+  Report report;
+  report.kind = Report::Kind::kNotice;
+  report.generation = membership_->entered_generation();
+  report.notice_kind = kind;
+  report.message = message;
+  membership_->Send(report);
+}
+
+}  // namespace muster

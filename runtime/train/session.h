@@ -1,0 +1,94 @@
+// ElasticSession: the session of one worker, with its surroundings injected, so that tests can run whole jobs in one process. Programs
+// use Session::Create (train.h).
+//
+// Threading: as Session. Ownership: as Session; it owns backend, engine and membership.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "collectives/communicator.h"
+#include "runtime/state/checkpoint.h"
+#include "runtime/train/environment.h"
+#include "runtime/train/ledger.h"
+#include "runtime/train/membership.h"
+#include "runtime/train/state_sync.h"
+#include "runtime/train/step_engine.h"
+#include "runtime/train/train.h"
+
+namespace muster {
+
+struct Surroundings {
+  WorkerEnvironment environment;
+  std::unique_ptr<Backend> backend;
+  ControlLineFactory open_line;  // empty: no coordinator
+};
+
+class ElasticSession : public Session {
+ public:
+  // Errors: as Session::Create.
+  static Result<std::unique_ptr<ElasticSession>> Create(const SessionSpec& spec,
+                                                        Surroundings surroundings);
+  ~ElasticSession() override;
+
+  bool done() const override;
+  uint64_t step() const override { return engine_->state().step(); }
+  ConstTensors parameters() const override { return engine_->parameters(); }
+  Result<StepSummary> Step(const ComputeMicroBatch& compute) override;
+  Status Finish(const Metrics& metrics) override;
+
+  // What was found at the end; valid after Finish().
+  const RunResult& result() const { return result_; }
+  // Tells the coordinator that this worker cannot go on, and why.
+  void Fail(const Error& error);
+
+ private:
+  explicit ElasticSession(Surroundings surroundings);
+  void StartMembership();
+  Status EnterNext();
+  Status EnterBuilt(BuiltGeneration built);
+  Result<bool> Attempt(const ComputeMicroBatch& compute);
+  void AfterOutcome(StepEngine::Applied applied, double seconds);
+  Status SwitchIfDecided(const Membership::Prepared& voted);
+  void Break(const Error& error);
+  Status Restore();
+  void ReportResumed(double step_ms);
+  void MaybeCheckpoint();
+  Status FinalCheckpoint();
+  void Notice(const std::string& kind, const std::string& message);
+  RunResult MakeResult(const Metrics& metrics);
+  void Publish();
+  void FillHello(Hello& hello);
+  void FillReport(Report& report);
+  CheckpointFacts Facts() const;
+
+  Surroundings surroundings_;
+  std::unique_ptr<StepEngine> engine_;
+  std::unique_ptr<CheckpointWriter> checkpoints_;
+  std::unique_ptr<SampleLedger> ledger_;
+  Holding holding_;
+  std::optional<BuiltGeneration> current_;
+  bool resumed_pending_ = false;  // the first step in this generation is still to come
+  double state_ms_ = 0;
+  int redone_ = 0;  // computations thrown away since the last commit
+  RunResult result_;
+
+  // What the other threads may see of the trainer's progress.
+  struct Figures {
+    uint64_t step = 0;
+    bool has_state = false;
+    double loss = 0;
+    double step_seconds = 0;
+    uint64_t samples_consumed = 0;
+  };
+  std::mutex figures_mutex_;
+  Figures figures_;
+  std::atomic<bool> waiting_{true};
+  TimePoint last_commit_{};
+
+  std::unique_ptr<Membership> membership_;  // last: its threads use what is above
+};
+
+}  // namespace muster

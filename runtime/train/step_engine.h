@@ -1,0 +1,104 @@
+// StepEngine: one step's numbers. Gradients of micro-batches into a sum, the sum over all members, the vote, and what its outcome
+// does to the state. It knows nothing of generations; a communicator comes with each call.
+//
+//   compute --> reduce --> vote --> apply
+//
+// Applying an outcome is deterministic and the same on all members: a commit (the optimizer's update), a raise of block
+// exponents (the step is then computed again), or a skip. The *position* counts outcomes applied; two members differ by at
+// most one.
+//
+// Threading: one thread. Ownership: backend and optimizer outlive the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/exact/exact.h"
+#include "runtime/base/status.h"
+#include "runtime/core/micro_batches.h"
+#include "runtime/core/vote.h"
+#include "runtime/state/state.h"
+#include "runtime/train/train.h"
+
+namespace muster {
+
+class StepEngine {
+ public:
+  // Errors: kInvalidArgument (options, duplicate or empty parameters), kResourceExhausted (memory).
+  static Result<std::unique_ptr<StepEngine>> Create(const SessionSpec& spec, Reduce reduce,
+                                                    Backend& backend);
+
+  // Computes the micro-batches of `share` at the state's step and adds them up locally.
+  // Errors: those of `compute`.
+  Status Compute(MicroBatchRange share, const ComputeMicroBatch& compute);
+
+  // Sums over all members, then votes: for the generation `prepared` (0: none) and, if `stop`, to stop after this step. When
+  // it returns without error the outcome is in `outcome()`. Errors: those of Communicator.
+  Status ReduceAndVote(Communicator& communicator, uint64_t prepared, bool stop);
+
+  enum class Applied { kCommitted, kRaised, kSkipped };
+  // Applies the outcome to the state. Errors: kInternal (votes of different steps), kDataLoss (non-finite gradient).
+  Result<Applied> ApplyOutcome();
+
+  // --- What recovery needs ---
+  uint64_t position() const { return state_.position(); }
+  // The position whose reduced gradient is held without its outcome having been applied, or none.
+  std::optional<uint64_t> reduced_at() const { return reduced_at_; }
+  // The position whose outcome is held.
+  std::optional<uint64_t> outcome_of() const { return outcome_of_; }
+  Vote& outcome() { return outcome_; }
+  // `outcome()` was filled by a peer: it is the outcome of the vote at position().
+  void AdoptOutcome() { outcome_of_ = position(); }
+  // The state was replaced: nothing of an older step is held any more.
+  void ForgetStep();
+
+  State& state() { return state_; }
+  ConstTensors parameters() const { return parameter_views_; }
+  Tensors mutable_parameters() { return parameters_; }
+  const StepSummary& summary() const { return summary_; }
+  int64_t samples_per_step() const;
+  // Hash of model, options and reduction: members and resumes must agree.
+  uint64_t program_hash() const;
+  std::string weights_hash() const;
+  Reduce reduce() const { return reduce_; }
+  const SessionSpec& spec() const { return spec_; }
+
+ private:
+  StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<TensorSpec> tensors,
+             std::vector<size_t> sizes);
+  Status AllocateSums(Backend& backend);
+  void AddGradient();
+  MicroBatch MakeMicroBatch(int index);
+  void Commit();
+  void UpdateParameters(double learning_rate, double scale);
+
+  const SessionSpec spec_;
+  const Reduce reduce_;
+  const BlockLayout layout_;
+  const ExactOptions exact_;
+  const SampleOrder order_;
+  State state_;
+  std::vector<std::span<float>> parameters_;
+  std::vector<std::span<const float>> parameter_views_;
+  std::vector<std::vector<std::span<float>>> slots_;  // [parameter][slot]
+  size_t exponents_tensor_ = 0;
+  BlockExponents exponents_;     // a copy of the state's, in the type that exact/ wants
+  std::vector<float> gradient_;  // of one micro-batch, then the reduced mean
+  std::vector<std::span<float>> gradients_;
+  std::span<std::byte> sums_;  // lanes, in memory that collectives reduce in place
+  std::vector<int16_t> observed_;
+  std::vector<int64_t> samples_;
+  ExactFlags flags_;
+  Vote vote_;     // of the step being computed
+  Vote outcome_;  // of the last decided vote: kept while others may still need it
+  std::optional<uint64_t> reduced_at_;
+  std::optional<uint64_t> outcome_of_;
+  StepSummary summary_;
+};
+
+}  // namespace muster

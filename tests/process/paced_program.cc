@@ -1,0 +1,100 @@
+// A training program whose speed and size a test chooses, through the environment, so that faults hit the moment they are
+// meant for. Neither the pace nor the extra output changes the bits; the size does.
+//
+//   PACED_MS=5            a micro-batch takes 5 ms; it sleeps, so that many workers need few cores
+//   PACED_SLOW_FILE=slow  but only while that file is there: the test removes it when it has done what it wanted to do
+//   PACED_FLOATS=1000000  so many parameters: a joiner's transfer takes a while
+//   PACED_PRINT=4096      each micro-batch prints so many bytes
+//   PACED_NAN_AT=7        the loss of step 7 is not a number
+//   PACED_HANG_AT=7       the first micro-batch of step 7 never ends, while the file PACED_HANG_FILE is there
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <thread>
+
+#include "runtime/train/train.h"
+
+using namespace muster;
+
+namespace {
+
+constexpr int64_t kSamples = 1000;
+
+double Knob(const char* name, double otherwise) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? std::atof(value) : otherwise;
+}
+
+class Paced : public Model {
+ public:
+  std::vector<Parameter> Parameters() const override {
+    return {{"values", {static_cast<int64_t>(Knob("PACED_FLOATS", 64))}}};
+  }
+
+  void Initialize(Tensors parameters, Random& random) override {
+    for (float& value : parameters[0]) value = random.Normal();
+  }
+
+  // Pulls every value towards a target that the samples and chance choose.
+  double TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
+                         Tensors gradients) override {
+    Misbehave(batch);
+    Random random = batch.random;
+    const float target =
+        std::accumulate(batch.samples.begin(), batch.samples.end(), 0.0f) / kSamples +
+        random.Uniform();
+    double loss = 0;
+    for (size_t i = 0; i < gradients[0].size(); ++i) {
+      const float error = parameters[0][i] - target - 0.001f * static_cast<float>(i % 97);
+      gradients[0][i] += error;
+      loss += 0.5 * error * error;
+    }
+    if (static_cast<double>(batch.step) == nan_at_) return std::numeric_limits<double>::quiet_NaN();
+    return loss / static_cast<double>(gradients[0].size());
+  }
+
+ private:
+  void Misbehave(const MicroBatch& batch) {
+    const char* slow = std::getenv("PACED_SLOW_FILE");
+    if (slow == nullptr || std::filesystem::exists(slow)) {
+      std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(pace_ms_));
+    }
+    if (print_ > 0) std::puts(std::string(print_, 'x').c_str());
+    const bool hangs = static_cast<double>(batch.step) == hang_at_ && batch.index == 0;
+    const char* file = std::getenv("PACED_HANG_FILE");
+    while (hangs && file != nullptr && std::filesystem::exists(file)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  const double pace_ms_ = Knob("PACED_MS", 0);
+  const size_t print_ = static_cast<size_t>(Knob("PACED_PRINT", 0));
+  const double nan_at_ = Knob("PACED_NAN_AT", -1);
+  const double hang_at_ = Knob("PACED_HANG_AT", -1);
+};
+
+// Samples without content: what a micro-batch is follows from their numbers.
+class Numbers : public Dataset {
+ public:
+  int64_t size() const override { return kSamples; }
+  int64_t features() const override { return 0; }
+  int64_t labels() const override { return 0; }
+  Status Read(std::span<const int64_t> samples, Batch& batch) const override {
+    batch.size = static_cast<int64_t>(samples.size());
+    return {};
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  TrainOptions options = ParseTrainOptions(argc, argv, "Trains at a chosen pace.", {.steps = 100});
+  options.learning_rate = ConstantRate(0.05);
+  Paced model;
+  return Train(model, Numbers(), *Sgd({.momentum = 0.9}), options);
+}

@@ -1,0 +1,476 @@
+#include "tests/scenarios/world.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+namespace muster::scenario {
+
+namespace {
+
+constexpr auto kHeartbeat = std::chrono::milliseconds(100);
+const TimePoint kBeginning = TimePoint() + std::chrono::hours(1);
+
+const char* HoldName(Move::Kind kind) {
+  switch (kind) {
+    case Move::Kind::kAgentEvent:
+      return "agent";
+    case Move::Kind::kStreamLost:
+      return "stream";
+    case Move::Kind::kReport:
+      return "reports";
+    case Move::Kind::kHello:
+      return "hello";
+    case Move::Kind::kOrder:
+      return "orders";
+    case Move::Kind::kAgentOrder:
+      return "agent-orders";
+    case Move::Kind::kBuild:
+      return "build";
+    case Move::Kind::kProceed:
+      return "trainer";
+    case Move::Kind::kCompute:
+      return "compute";
+    case Move::Kind::kSpawn:
+      return "spawn";
+  }
+  return "?";
+}
+
+}  // namespace
+
+World::World(WorldOptions options)
+    : options_(std::move(options)),
+      now_(kBeginning),
+      oracle_(options_.program),
+      next_heartbeat_(now_),
+      traced_at_(now_) {}
+
+World::~World() = default;
+
+// --- The coordinator ----------------------------------------------------------------------------------------------------
+
+void World::StartCoordinator() {
+  coordinator_ = std::make_unique<Coordinator>(
+      options_.coordinator, persisted_ ? std::optional(durable_) : std::nullopt, now_);
+  Trace("", "coordinator", persisted_ ? "starts again" : "starts");
+  CarryOut(coordinator_->Start(now_));
+  for (auto& [who, slot] : slots_) {
+    if (slot.agent) slot.events.push_front(AgentAttached{who});
+  }
+}
+
+void World::KillCoordinator() {
+  if (!coordinator_) return;
+  Trace("", "coordinator", "dies");
+  coordinator_.reset();
+  actions_left_ = -1;
+  lost_streams_.clear();
+  for (auto& [who, slot] : slots_) {
+    // What it had written to an agent arrives: an agent asks for nothing twice (see README.md, what is left out).
+    std::erase_if(slot.events,
+                  [](const auto& event) { return std::holds_alternative<AgentAttached>(event); });
+    if (!slot.process) continue;
+    slot.process->connected = false;
+    slot.process->orders.clear();
+  }
+}
+
+void World::Tell(const CoordinatorEvent& event) {
+  if (!coordinator_) return;
+  const std::vector<CoordinatorAction> actions = coordinator_->Handle(event, now_);
+  const auto* reported = std::get_if<WorkerReported>(&event);
+  const bool routine = std::holds_alternative<Tick>(event) ||
+                       std::holds_alternative<AgentAttached>(event) ||
+                       (reported != nullptr && reported->report.kind == Report::Kind::kProgress);
+  if (tracing_ && (!routine || !actions.empty())) Trace("", "coordinator", "<- " + Text(event));
+  CarryOut(actions);
+}
+
+std::optional<std::string> World::ResizeObjection(int min_workers, int max_workers) const {
+  return coordinator_ ? coordinator_->ResizeObjection(min_workers, max_workers)
+                      : "there is no coordinator";
+}
+
+void World::CarryOut(const std::vector<CoordinatorAction>& actions) {
+  for (const CoordinatorAction& action : actions) {
+    if (actions_left_ == 0) return KillCoordinator();
+    if (actions_left_ > 0) --actions_left_;
+    std::visit([this](const auto& a) { Perform(a); }, action);
+  }
+}
+
+void World::Perform(const Persist& action) {
+  const std::string news = tracing_ ? Difference(durable_, action.state) : "";
+  if (!news.empty()) Trace("  ", "persist", news);
+  if (action.state.last_generation < durable_.last_generation)
+    oracle_.Violate("generation numbers went back");
+  durable_ = action.state;
+  persisted_ = true;
+}
+
+void World::Perform(const SendOrder& action) {
+  if (tracing_) Trace("  -> ", action.worker, Text(action.order));
+  if (action.order.kind == Order::Kind::kGeneration) {
+    const Generation& generation = action.order.generation;
+    oracle_.Heard(generation);
+    if (durable_.active != generation && durable_.proposed != generation) {
+      oracle_.Violate(
+          fmt::format("generation {} was ordered before it was persisted", generation.number));
+    }
+  }
+  const auto found = slots_.find(action.worker);
+  if (found == slots_.end() || !found->second.process) return;
+  Process& process = *found->second.process;
+  if (process.connected && process.worker->incarnation() == action.incarnation)
+    process.orders.push_back(action.order);
+}
+
+void World::Perform(const SendAgent& action) {
+  static constexpr const char* kNames[] = {"restart the worker", "shut down", "shut down now"};
+  Trace("  -> agent ", action.slot,
+        fmt::format("{}: {}", kNames[static_cast<int>(action.kind)], action.reason));
+  const auto found = slots_.find(action.slot);
+  if (found != slots_.end() && found->second.agent) found->second.orders.push_back(action);
+}
+
+void World::Perform(const SetSlots& action) {
+  if (action.slots != wanted_slots_)
+    Trace("  ", "slots", fmt::format("{}", fmt::join(action.slots, " ")));
+  wanted_slots_ = action.slots;
+}
+
+void World::Perform(const EmitEvent& action) {
+  Trace("  event ", action.kind, action.message);
+  events_.push_back(action);
+}
+
+void World::Perform(const FinishJob& action) {
+  std::string text = fmt::format("{}, exit code {}: {}", PhaseName(action.phase), action.exit_code,
+                                 action.message);
+  if (action.result) text += fmt::format(" (step {})", action.result->step);
+  if (!action.failed_worker.empty()) text += fmt::format(" (blames {})", action.failed_worker);
+  Trace("  ", "the job ends", text);
+  if (end_) oracle_.Violate("the job ended twice");
+  end_ = action;
+  actions_left_ = -1;  // nobody starts a coordinator again once the job has ended
+}
+
+// --- Processes ----------------------------------------------------------------------------------------------------------
+
+void World::Spawn(const std::string& who) {
+  Slot& slot = slots_[who];
+  slot.agent.emplace(AgentPolicy{});
+  if (coordinator_) slot.events.push_back(AgentAttached{who});
+  Do(who, slot.agent->Start(now_));
+}
+
+void World::Do(const std::string& who, std::vector<AgentAction> actions) {
+  for (const AgentAction action : actions) {
+    switch (action) {
+      case AgentAction::kStartWorker:
+        StartProcess(who);
+        break;
+      case AgentAction::kTerminate:
+        if (!frozen(who)) EndProcess(who, -1, SIGTERM);
+        break;
+      case AgentAction::kKill:
+        EndProcess(who, -1, SIGKILL);
+        break;
+      case AgentAction::kExit:
+        slots_[who].agent.reset();
+        slots_[who].orders.clear();
+        Trace("", who, "agent ends");
+        break;
+    }
+  }
+}
+
+void World::StartProcess(const std::string& who) {
+  Slot& slot = slots_[who];
+  const uint64_t incarnation = ++incarnations_[who];
+  slot.process.emplace();
+  slot.process->worker = std::make_unique<Worker>(who, incarnation, options_.program, *this);
+  slot.agent->WorkerStarted(now_);
+  slot.events.push_back(WorkerStarted{who, incarnation, 1000 + static_cast<int64_t>(incarnation)});
+  Trace("", who, fmt::format("process {} starts", incarnation));
+}
+
+void World::EndProcess(const std::string& who, int exit_code, int signal) {
+  Slot& slot = slots_[who];
+  if (!slot.process) return;
+  const uint64_t incarnation = slot.process->worker->incarnation();
+  for (const auto& [number, meeting] : meetings_) {
+    const int rank = meeting->RankOf(who);
+    if (rank < 0 ||
+        meeting->generation().members[static_cast<size_t>(rank)].incarnation != incarnation)
+      continue;
+    meeting->Die(rank);
+  }
+  if (slot.process->connected) lost_streams_.push_back({who, incarnation});
+  slot.process.reset();
+  slot.events.push_back(
+      WorkerExited{who, incarnation, exit_code, signal, "last words of " + who, ""});
+  Trace("", who,
+        signal != 0 ? fmt::format("process {} is killed by signal {}", incarnation, signal)
+                    : fmt::format("process {} exits with code {}", incarnation, exit_code));
+  if (slot.agent) Do(who, slot.agent->WorkerEnded(exit_code, now_));
+}
+
+void World::Kill(const std::string& who, int exit_code, int signal) {
+  EndProcess(who, exit_code, signal);
+}
+
+void World::KillAgent(const std::string& who) {
+  Slot& slot = slots_[who];
+  Trace("", who, "agent is killed");
+  slot.agent.reset();
+  slot.orders.clear();
+  EndProcess(who, -1, SIGKILL);
+  slot.events.clear();  // nobody is left to report the worker
+  slot.events.push_back(SlotExited{who, -1, SIGKILL});
+}
+
+void World::Freeze(const std::string& who, bool frozen) { slots_[who].process->frozen = frozen; }
+
+void World::DropStream(const std::string& who) {
+  Process& process = *slots_[who].process;
+  if (!process.connected) return;
+  process.connected = false;
+  process.orders.clear();
+  lost_streams_.push_back({who, process.worker->incarnation()});
+}
+
+// --- Moves --------------------------------------------------------------------------------------------------------------
+
+bool World::Held(const std::string& who, const std::string& what) const {
+  const auto found = held_.find(who);
+  return found != held_.end() && found->second.contains(what);
+}
+
+bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) const {
+  if (Held(who, HoldName(kind))) return false;
+  const bool process = slot.process && !slot.process->frozen;
+  switch (kind) {
+    case Move::Kind::kAgentEvent:
+      return coordinator_ && !slot.events.empty();
+    case Move::Kind::kStreamLost:
+      return std::ranges::any_of(lost_streams_,
+                                 [&](const auto& lost) { return lost.worker == who; });
+    case Move::Kind::kReport:
+      return coordinator_ && process && slot.process->connected && !slot.process->reports.empty();
+    case Move::Kind::kHello:
+      return coordinator_ && process && !slot.process->connected &&
+             !slot.process->worker->core().released();
+    case Move::Kind::kOrder:
+      return process && !slot.process->orders.empty();
+    case Move::Kind::kAgentOrder:
+      return slot.agent && !slot.orders.empty();
+    case Move::Kind::kBuild:
+      return process && slot.process->worker->CanBuild();
+    case Move::Kind::kProceed:
+      return process && slot.process->worker->CanProceed();
+    case Move::Kind::kCompute:
+      return process && slot.process->worker->computing();
+    case Move::Kind::kSpawn:
+      return !slot.agent && std::ranges::find(wanted_slots_, who) != wanted_slots_.end();
+  }
+  return false;
+}
+
+std::vector<Move> World::Moves() const {
+  std::vector<Move> moves;
+  for (int kind = 0; kind <= static_cast<int>(Move::Kind::kSpawn); ++kind) {
+    for (const auto& [who, slot] : slots_) {
+      if (Possible(static_cast<Move::Kind>(kind), who, slot))
+        moves.push_back({static_cast<Move::Kind>(kind), who});
+    }
+  }
+  for (const std::string& who : wanted_slots_) {
+    if (!slots_.contains(who)) moves.push_back({Move::Kind::kSpawn, who});
+  }
+  return moves;
+}
+
+void World::Make(const Move& move) {
+  Slot& slot = slots_[move.who];
+  switch (move.kind) {
+    case Move::Kind::kAgentEvent: {
+      // Acknowledged only when all that follows from it is done: a new coordinator hears it again.
+      Tell(CoordinatorEvent(slot.events.front()));
+      if (coordinator_) slot.events.pop_front();
+      return;
+    }
+    case Move::Kind::kStreamLost: {
+      const auto lost = std::ranges::find(lost_streams_, move.who, &WorkerStreamLost::worker);
+      const WorkerStreamLost event = *lost;
+      lost_streams_.erase(lost);
+      return Tell(event);
+    }
+    case Move::Kind::kReport: {
+      const Report report = slot.process->reports.front();
+      Tell(WorkerReported{report});
+      if (!coordinator_) return;
+      slot.process->reports.pop_front();
+      if (report.kind == Report::Kind::kFinished) slot.process->finished = report;
+      return;
+    }
+    case Move::Kind::kHello:
+      return Register(slot);
+    case Move::Kind::kOrder: {
+      const Order order = slot.process->orders.front();
+      slot.process->orders.pop_front();
+      return slot.process->worker->OnOrder(order);
+    }
+    case Move::Kind::kAgentOrder:
+      return Obey(slot, move.who);
+    case Move::Kind::kBuild:
+      return slot.process->worker->Build();
+    case Move::Kind::kProceed:
+      slot.process->worker->Proceed();
+      break;
+    case Move::Kind::kCompute:
+      slot.process->worker->EndCompute();
+      break;
+    case Move::Kind::kSpawn:
+      return Spawn(move.who);
+  }
+  if (slot.process->exiting) EndProcess(move.who, *slot.process->exiting, 0);
+}
+
+void World::Register(Slot& slot) {
+  Process& process = *slot.process;
+  // A new stream replaces the old one, whose end then says nothing any more.
+  std::erase_if(lost_streams_, [&](const auto& lost) {
+    return lost.worker == process.worker->id() && lost.incarnation == process.worker->incarnation();
+  });
+  process.connected = true;
+  if (process.finished) process.reports.push_front(*process.finished);
+  Tell(WorkerHello{process.worker->MakeHello()});
+}
+
+void World::Obey(Slot& slot, const std::string& who) {
+  const SendAgent order = slot.orders.front();
+  slot.orders.pop_front();
+  switch (order.kind) {
+    case SendAgent::Kind::kRestartWorker:
+      return Do(who, slot.agent->RestartWorker(now_));
+    case SendAgent::Kind::kShutDown:
+      return Do(who, slot.agent->ShutDown(now_));
+    case SendAgent::Kind::kShutDownNow:
+      return Do(who, slot.agent->ShutDownNow());
+  }
+}
+
+void World::Progress(Slot& slot) {
+  const Process& process = *slot.process;
+  if (process.frozen || !process.connected || !process.reports.empty()) return;
+  Tell(WorkerReported{process.worker->MakeProgress()});
+}
+
+void World::Settle() {
+  for (std::vector<Move> moves = Moves();
+       !moves.empty() && moves.front().kind <= Move::Kind::kAgentOrder; moves = Moves()) {
+    Make(moves.front());
+  }
+}
+
+void World::Deliver() {
+  Settle();
+  for (auto& [who, slot] : slots_) {
+    if (slot.process) Progress(slot);
+  }
+  Settle();
+}
+
+void World::Pass(Duration time) {
+  now_ += time;
+  for (auto& [who, slot] : slots_) {
+    if (slot.agent) Do(who, slot.agent->Tick(now_));
+  }
+  if (now_ >= next_heartbeat_) {
+    next_heartbeat_ = now_ + kHeartbeat;
+    for (auto& [who, slot] : slots_) {
+      if (slot.process) Progress(slot);
+    }
+  }
+  Tell(Tick{});
+}
+
+// --- What there is ------------------------------------------------------------------------------------------------------
+
+Worker* World::worker(const std::string& who) {
+  const auto found = slots_.find(who);
+  return found != slots_.end() && found->second.process ? found->second.process->worker.get()
+                                                        : nullptr;
+}
+
+bool World::frozen(const std::string& who) const {
+  const auto found = slots_.find(who);
+  return found != slots_.end() && found->second.process && found->second.process->frozen;
+}
+
+bool World::agent_runs(const std::string& who) const {
+  const auto found = slots_.find(who);
+  return found != slots_.end() && found->second.agent.has_value();
+}
+
+std::vector<std::string> World::slots() const {
+  std::vector<std::string> all;
+  for (const auto& [who, slot] : slots_) {
+    if (slot.agent) all.push_back(who);
+  }
+  return all;
+}
+
+// --- Surroundings -------------------------------------------------------------------------------------------------------
+
+std::shared_ptr<Meeting> World::MeetingOf(const Generation& generation) {
+  std::shared_ptr<Meeting>& meeting = meetings_[generation.number];
+  if (!meeting) meeting = std::make_shared<Meeting>(generation);
+  return meeting;
+}
+
+void World::Send(const std::string& worker, Report report) {
+  slots_[worker].process->reports.push_back(std::move(report));
+}
+
+void World::SayHello(const std::string& worker) { DropStream(worker); }
+
+void World::Exit(const std::string& worker, int exit_code) {
+  slots_[worker].process->exiting = exit_code;
+}
+
+// --- Trace --------------------------------------------------------------------------------------------------------------
+
+void World::Trace(const std::string& indent, const std::string& who, const std::string& what) {
+  if (!tracing_) return;
+  if (now_ != traced_at_) {
+    FlushLine();
+    traced_at_ = now_;
+    trace_ += fmt::format("@ {:.2f} s\n", Seconds(now_ - kBeginning));
+  }
+  if (indent == line_indent_ && what == line_what_ && !line_who_.empty() && who != "coordinator") {
+    line_who_ += " " + who;
+    return;
+  }
+  FlushLine();
+  line_indent_ = indent;
+  line_who_ = who;
+  line_what_ = what;
+}
+
+void World::FlushLine() {
+  if (!line_who_.empty()) trace_ += fmt::format("{}{}: {}\n", line_indent_, line_who_, line_what_);
+  line_who_.clear();
+}
+
+std::string World::TakeTrace() {
+  FlushLine();
+  return std::exchange(trace_, {});
+}
+
+}  // namespace muster::scenario
