@@ -6,12 +6,13 @@ PROGRAM ?= build/bin/digits
 ARGS    ?=
 SECONDS ?= 60
 SEED    ?= 1
+SEEDS   ?= 100000
 
 sources = $(shell find runtime collectives launcher models tests -name '*.h' -o -name '*.cc')
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run test check dev tsan bench chaos format lint clean
+.PHONY: help setup build run test check dev tsan sim bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
 	@echo 'make tsan     core, collectives and state tests under TSan (build-tsan)'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
+	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
@@ -68,6 +70,9 @@ tsan:
 	@$(MAKE) -s --no-print-directory build-tsan/build.ninja
 	cmake --build --preset tsan
 	$(fixed_addresses) ctest --preset tsan
+
+sim: build
+	MUSTER_SEED=$(SEED) MUSTER_HISTORIES=$(SEEDS) build/tests/random_test
 
 bench: build
 	python3 tests/bench/bench.py $(ARGS)

@@ -24,36 +24,13 @@
 
 #include "launcher/rendezvous/coordinator_actions.h"
 #include "launcher/rendezvous/coordinator_events.h"
+#include "launcher/rendezvous/coordinator_options.h"
 #include "launcher/rendezvous/coordinator_state.h"
 #include "launcher/rendezvous/job_status.h"
 #include "runtime/base/time.h"
 #include "runtime/core/protocol.h"
 
 namespace muster {
-
-struct CoordinatorOptions {
-  std::string job;
-  uint64_t known_step =
-      0;                // a step that a former coordinator has shown to users: it must not go down
-  int min_workers = 1;  // with min == max: all are needed to start, one is enough to go on
-  int max_workers = 1;
-  Duration heartbeat_timeout = std::chrono::seconds(3);  // silence after which a worker is evicted
-  Duration step_timeout =
-      std::chrono::seconds(60);  // computing without end after which one is evicted
-  Duration start_timeout =
-      std::chrono::seconds(60);  // waiting for enough workers before the job fails
-  Duration join_window =
-      std::chrono::milliseconds(50);  // joins this close together share a generation
-  Duration gather_window =
-      std::chrono::seconds(2);  // at a start below the maximum: wait for more this long
-  Duration prepare_timeout =
-      std::chrono::seconds(10);  // a joiner that is not connected by then is left out
-  Duration stop_timeout = std::chrono::seconds(60);  // for the step and the checkpoint of a stop
-  Duration hang_grace =
-      std::chrono::seconds(30);  // an evicted worker that stays silent is killed after this
-  int crash_limit = 5;           // exits in a row without one committed step
-  int kill_limit = 20;           // the same, for exits by SIGKILL
-};
 
 class Coordinator {
  public:
@@ -119,9 +96,11 @@ class Coordinator {
   void On(const StopRequested& event);
   void On(const Tick& event);
 
-  // coordinator.cc, coordinator_agents.cc: what events change.
+  // coordinator_workers.cc
   bool AcceptProgram(const Hello& hello);
   void RepeatOrders(Worker& worker);
+  uint64_t StrayGeneration(const Hello& hello) const;
+  void Await(const Member& member);
   void TakeFigures(Worker& worker, const Report& report);
   void OnProgress(const Report& report);
   void NoteSwitch(const std::string& id, uint64_t generation);
@@ -130,25 +109,27 @@ class Coordinator {
   void OnResumed(const Report& report);
   void OnFinished(const Report& report);
   void OnFailed(const Report& report);
+
+  // coordinator_agents.cc
   bool ExitEndsJob(const WorkerExited& event);
   void CountCrash(const WorkerExited& event);
-  void Lose(const std::string& id, const std::string& cause, TimePoint first_sign);
-  void Evict(const std::string& id, const std::string& cause, TimePoint first_sign);
-  void Await(const Member& member);
-  void Promote(uint64_t generation);
-  void DropProposal(const std::string& why);
-  void MarkActiveDead(const std::string& cause, TimePoint first_sign);
   bool KnownSlot(const std::string& slot) const;
   void Dismiss(const std::string& slot, uint64_t incarnation);
   bool WasDismissed(const std::string& slot, uint64_t incarnation) const;
-  bool InActive(const std::string& id) const;
-  bool InProposed(const std::string& id) const;
+
+  // coordinator_generations.cc: the one place where generations are made.
+  void Propose(std::vector<std::string> members, bool urgent, const std::string& reason);
+  void Promote(uint64_t generation);
+  void DropProposal(const std::string& why);
+  void MarkActiveDead(const std::string& cause, TimePoint first_sign);
+  void OpenChange(const Generation& generation, bool urgent, const std::string& reason);
+  void CloseChange();
 
   // coordinator_status.cc
   Phase CurrentPhase() const;
   std::string_view StateOf(const std::string& slot, const Worker& worker) const;
 
-  // decide.cc: looks at everything and does what follows. The one place where generations are made.
+  // decide.cc: looks at everything and does what follows.
   void Decide();
   void EvictSilent();
   void CheckFinished();
@@ -156,9 +137,6 @@ class Coordinator {
   void DecideRecovery();
   void DecidePlanned();
   void UpdateSlots();
-  void Propose(std::vector<std::string> members, bool urgent, const std::string& reason);
-  void OpenChange(const Generation& generation, bool urgent, const std::string& reason);
-  void CloseChange();
   void Finish(Phase phase, int exit_code, const std::string& message);
   bool Usable(const Worker& worker) const;
   int Quorum() const;
@@ -167,6 +145,10 @@ class Coordinator {
   std::vector<std::string> Chosen() const;  // usable workers in target slots, by slot number
   std::string MissingSentence() const;
 
+  void Lose(const std::string& id, const std::string& cause, TimePoint first_sign);
+  void Evict(const std::string& id, const std::string& cause, TimePoint first_sign);
+  bool InActive(const std::string& id) const;
+  bool InProposed(const std::string& id) const;
   void SendTo(const std::string& id, Order order);
   void Emit(const std::string& kind, const std::string& message);
   void PersistState() { actions_.push_back(Persist{state_}); }
@@ -186,11 +168,9 @@ class Coordinator {
   TimePoint waiting_since_{};  // for a quorum
   TimePoint stop_requested_at_{};
   TimePoint last_join_{};
-  TimePoint no_proposal_before_{};             // after a proposal that failed
-  std::map<std::string, RunResult> results_;   // of members of the active generation
-  std::map<std::string, uint64_t> dismissed_;  // by slot: the newest process that was told to go
+  TimePoint no_proposal_before_{};            // after a proposal that failed
+  std::map<std::string, RunResult> results_;  // of members of the active generation
   std::string message_;
-  bool restored_ = false;
   bool finished_ = false;
   Phase final_phase_ = Phase::kFailed;
   std::string failed_worker_;

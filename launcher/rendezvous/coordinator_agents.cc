@@ -27,7 +27,10 @@ void Coordinator::On(const AgentAttached& event) {
 void Coordinator::On(const AgentAlive&) {}
 
 void Coordinator::On(const WorkerStarted& event) {
-  if (!KnownSlot(event.slot)) Dismiss(event.slot, event.incarnation);
+  if (!KnownSlot(event.slot)) {
+    Dismiss(event.slot, event.incarnation);
+    PersistState();
+  }
   if (WasDismissed(event.slot, event.incarnation)) return;
   Worker& worker = workers_[event.slot];
   if (event.incarnation < worker.incarnation) return;
@@ -50,16 +53,8 @@ void Coordinator::On(const WorkerExited& event) {
   }
   Worker& worker = workers_[event.slot];
   if (event.incarnation < worker.incarnation) return;
-  const bool heard_of =
-      worker.incarnation == event.incarnation && (worker.running || worker.awaited);
   worker.incarnation = event.incarnation;
   worker.running = false;
-  if (event.exit_code == 0 && !heard_of) {
-    // A former coordinator may have dismissed it. If it ends like that again, this one will know.
-    actions_.push_back(
-        SendAgent{event.slot, SendAgent::Kind::kRestartWorker, "this slot is needed"});
-    return;
-  }
   if (ExitEndsJob(event)) return;
   if (event.exit_code == 0 && results_.contains(event.slot)) {
     worker.registered = worker.connected = false;
@@ -70,7 +65,7 @@ void Coordinator::On(const WorkerExited& event) {
   Lose(event.slot, sentence, active_dead_ ? first_sign_ : now_);
   CountCrash(event);
   if (event.exit_code == 0 && !worker.slot_failed && !finished_) {
-    // A joiner, perhaps told to go by a former coordinator. Its agent starts nothing by itself after a code of 0.
+    // A joiner. Its agent starts nothing by itself after a code of 0.
     actions_.push_back(
         SendAgent{event.slot, SendAgent::Kind::kRestartWorker, "this slot is needed"});
   }
@@ -90,9 +85,7 @@ bool Coordinator::ExitEndsJob(const WorkerExited& event) {
   } else if (event.exit_code == 0 && !results_.contains(event.slot)) {
     const Worker& worker = workers_[event.slot];
     const bool joined = worker.hello.incarnation == event.incarnation;
-    // A former coordinator may have told it to go; if it ends like that again, it was not so.
-    const bool perhaps_dismissed = joined || (restored_ && worker.exits == 0);
-    if (perhaps_dismissed && !InActive(event.slot)) return false;
+    if (joined && !InActive(event.slot)) return false;
     Finish(Phase::kFailed, 3,
            joined
                ? fmt::format("{} exited with code 0 before the job had finished", event.slot)
@@ -140,13 +133,12 @@ bool Coordinator::KnownSlot(const std::string& slot) const {
 
 // A process that was told to go stays dismissed when its slot is wanted again: another one will come.
 void Coordinator::Dismiss(const std::string& slot, uint64_t incarnation) {
-  uint64_t& newest = dismissed_[slot];
-  newest = std::max(newest, incarnation);
+  if (!WasDismissed(slot, incarnation)) state_.dismissed[slot] = incarnation;
 }
 
 bool Coordinator::WasDismissed(const std::string& slot, uint64_t incarnation) const {
-  const auto found = dismissed_.find(slot);
-  return found != dismissed_.end() && incarnation <= found->second;
+  const auto found = state_.dismissed.find(slot);
+  return found != state_.dismissed.end() && incarnation <= found->second;
 }
 
 }  // namespace muster

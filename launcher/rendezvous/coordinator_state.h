@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,8 +19,9 @@ struct CoordinatorState {
   std::optional<Generation> proposed;  // planned: prepared and voted for
   int min_workers = 1;
   int max_workers = 1;
-  std::vector<std::string> slots;  // slots that should exist
-  bool started = false;            // a first generation has been formed
+  std::vector<std::string> slots;             // slots that should exist
+  std::map<std::string, uint64_t> dismissed;  // by slot: the newest process that was told to go
+  bool started = false;                       // a first generation has been formed
   bool stop_requested = false;
   std::string stop_reason;
   uint64_t generations = 0;  // memberships that trained

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "launcher/rendezvous/coordinator.h"
 
@@ -297,68 +298,6 @@ void Coordinator::DecidePlanned() {
   Propose(chosen, false, reason);
 }
 
-void Coordinator::Propose(std::vector<std::string> members, bool urgent,
-                          const std::string& reason) {
-  Generation generation{++state_.last_generation, {}};
-  for (const std::string& id : members) {
-    const Worker& worker = workers_.at(id);
-    generation.members.push_back({id, worker.incarnation, worker.hello.address});
-  }
-  std::vector<std::string> audience = members;
-  if (!urgent) {
-    for (const Member& member : state_.active->members) {
-      if (!Contains(audience, member.worker)) audience.push_back(member.worker);
-    }
-    state_.proposed = generation;
-    proposed_at_ = now_;
-  } else {
-    state_.active = generation;
-    state_.proposed.reset();
-    state_.started = true;
-    ++state_.generations;
-    results_.clear();
-  }
-  OpenChange(generation, urgent, reason);
-  if (urgent) active_dead_ = false;
-  for (const std::string& id : members) workers_.at(id).busy_since = now_;
-  PersistState();
-  for (const std::string& id : audience) {
-    SendTo(id, {Order::Kind::kGeneration, generation, urgent, reason});
-  }
-  message_ =
-      fmt::format("generation {} with {} workers: {}", generation.number, members.size(), reason);
-}
-
-// A change that is overtaken by another loss before training went on becomes part of the next one.
-void Coordinator::OpenChange(const Generation& generation, bool urgent, const std::string& reason) {
-  Change change;
-  change.generation = generation.number;
-  MembershipChange& record = change.record;
-  record.cause = change_ && urgent ? change_->record.cause + "; " + reason : reason;
-  record.members_before = last_members_;
-  for (const Member& member : generation.members) record.members_after.push_back(member.worker);
-  if (urgent && active_dead_) {
-    record.detect_ms = Milliseconds(known_ - first_sign_);
-    record.agree_ms = Milliseconds(now_ - known_);
-  }
-  if (change_ && urgent) {
-    record.detect_ms = std::max(record.detect_ms, change_->record.detect_ms);
-    record.agree_ms += change_->record.agree_ms;
-  }
-  change_ = std::move(change);
-}
-
-void Coordinator::CloseChange() {
-  const MembershipChange& record = change_->record;
-  last_members_ = record.members_after;
-  actions_.push_back(EmitEvent{"membership", change_->generation,
-                               fmt::format("generation {}: {} -> {} workers at step {}: {}",
-                                           change_->generation, record.members_before.size(),
-                                           record.members_after.size(), record.step, record.cause),
-                               record});
-  change_.reset();
-}
-
 // Slots follow the wanted number; one that leaves stays until the generation without it is active.
 void Coordinator::UpdateSlots() {
   std::vector<std::string> slots = TargetSlots();
@@ -369,18 +308,22 @@ void Coordinator::UpdateSlots() {
   }
   std::sort(slots.begin(), slots.end(), BySlotNumber);
   if (slots == state_.slots) return;
-  for (const std::string& slot : state_.slots) {
-    if (Contains(slots, slot)) continue;
+  std::vector<std::string> dropped;
+  std::ranges::set_difference(state_.slots, slots, std::back_inserter(dropped), BySlotNumber);
+  state_.slots = slots;
+  for (const std::string& slot : dropped) {
+    const auto found = workers_.find(slot);
+    if (found != workers_.end()) Dismiss(slot, found->second.incarnation);
+  }
+  PersistState();
+  for (const std::string& slot : dropped) {
     const auto found = workers_.find(slot);
     if (found != workers_.end() && found->second.registered) {
       SendTo(slot, {Order::Kind::kRelease, {}, false, "the job has been resized"});
     }
-    if (found != workers_.end()) Dismiss(slot, found->second.incarnation);
     actions_.push_back(SendAgent{slot, SendAgent::Kind::kShutDown, "the job has been resized"});
     workers_.erase(slot);
   }
-  state_.slots = slots;
-  PersistState();
   actions_.push_back(SetSlots{slots});
 }
 

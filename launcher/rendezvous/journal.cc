@@ -97,6 +97,7 @@ json ToJson(const CoordinatorState& state) {
           {"min_workers", state.min_workers},
           {"max_workers", state.max_workers},
           {"slots", state.slots},
+          {"dismissed", state.dismissed},
           {"started", state.started},
           {"stop_requested", state.stop_requested},
           {"stop_reason", state.stop_reason},
@@ -115,6 +116,7 @@ CoordinatorState StateFromJson(const json& object) {
   object.at("min_workers").get_to(state.min_workers);
   object.at("max_workers").get_to(state.max_workers);
   object.at("slots").get_to(state.slots);
+  object.at("dismissed").get_to(state.dismissed);
   object.at("started").get_to(state.started);
   object.at("stop_requested").get_to(state.stop_requested);
   object.at("stop_reason").get_to(state.stop_reason);

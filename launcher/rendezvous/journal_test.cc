@@ -39,6 +39,7 @@ class JournalTest : public ::testing::Test {
     state.min_workers = 2;
     state.max_workers = 5;
     state.slots = {"w-0", "w-1", "w-2"};
+    state.dismissed = {{"w-3", 2}, {"w-9", UINT64_MAX}};
     state.started = true;
     state.stop_requested = true;
     state.stop_reason = "because";
@@ -75,6 +76,7 @@ TEST_F(JournalTest, GivesBackEveryField) {
   EXPECT_EQ(read.min_workers, wrote.min_workers);
   EXPECT_EQ(read.max_workers, wrote.max_workers);
   EXPECT_EQ(read.slots, wrote.slots);
+  EXPECT_EQ(read.dismissed, wrote.dismissed);
   EXPECT_EQ(read.started, wrote.started);
   EXPECT_EQ(read.stop_requested, wrote.stop_requested);
   EXPECT_EQ(read.stop_reason, wrote.stop_reason);

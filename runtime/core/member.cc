@@ -50,7 +50,7 @@ std::vector<MemberAction> MemberCore::OnGeneration(const Order& order) {
   const uint64_t number = order.generation.number;
   // A coordinator that repeats the order has not heard, or has forgotten in its death, that it failed here.
   if (number == failed_) {
-    return {SendReport{MakeReport(Report::Kind::kBuildFailed, number, failure_)}};
+    return {SendReport{MakeBuildFailed(number, failure_)}};
   }
   if (number <= highest_seen_) return {};  // an old order, or a repeated one
   highest_seen_ = number;
@@ -70,6 +70,12 @@ std::vector<MemberAction> MemberCore::OnGeneration(const Order& order) {
     prepared_ = number;  // nothing to build: this worker leaves when the others switch
   }
   return actions;
+}
+
+Report MemberCore::MakeBuildFailed(uint64_t number, const std::string& reason) {
+  failed_ = number;
+  failure_ = reason;
+  return MakeReport(Report::Kind::kBuildFailed, number, reason);
 }
 
 std::vector<MemberAction> MemberCore::OnRejoin(const std::string& reason) {
@@ -96,9 +102,7 @@ std::vector<MemberAction> MemberCore::OnBuildFailed(uint64_t number, const std::
   if (number != ordered_.number) return {};
   ordered_ = {};
   prepared_ = 0;
-  failed_ = number;
-  failure_ = reason;
-  return {SendReport{MakeReport(Report::Kind::kBuildFailed, number, reason)}};
+  return {SendReport{MakeBuildFailed(number, reason)}};
 }
 
 std::vector<MemberAction> MemberCore::OnBroken(uint64_t generation, const std::string& reason,
@@ -106,18 +110,27 @@ std::vector<MemberAction> MemberCore::OnBroken(uint64_t generation, const std::s
   if (generation != active_ || broken_ || released_) return {};
   broken_ = true;
   revoked_ = std::max(revoked_, generation);
-  std::vector<MemberAction> actions;
-  // A planned generation can no longer be voted for: the coordinator orders another one.
-  if (!urgent_) DropOrdered(actions);
-  actions.push_back(SendReport{MakeReport(Report::Kind::kRevoked, generation, reason, lost)});
+  std::vector<MemberAction> actions = {
+      SendReport{MakeReport(Report::Kind::kRevoked, generation, reason, lost)}};
+  if (urgent_) return actions;
+  // A planned generation can no longer be voted for. Said, because the coordinator may know of no death: for it, this worker
+  // may be a joiner from a generation that it had given up.
+  const uint64_t planned = ordered_has_me() ? ordered_.number : 0;
+  DropOrdered(actions);
+  if (planned != 0) actions.push_back(SendReport{MakeBuildFailed(planned, reason)});
   return actions;
+}
+
+uint64_t MemberCore::entering() const {
+  if (urgent_ && ordered_.number != 0) return ordered_.number;
+  return broken_ || entered_ ? 0 : active_;
 }
 
 bool MemberCore::OnEntering(uint64_t number) {
   if (number <= revoked_) return false;
   joining_ = active_ == 0;
   active_ = number;
-  broken_ = false;
+  broken_ = entered_ = false;
   if (ordered_.number == number) {
     ordered_ = {};
     prepared_ = 0;
@@ -127,14 +140,22 @@ bool MemberCore::OnEntering(uint64_t number) {
 }
 
 void MemberCore::OnEntered(uint64_t number) {
-  if (number == active_) joining_ = false;
+  if (number != active_) return;
+  entered_ = true;
+  joining_ = false;
 }
 
-void MemberCore::OnLeft() {
+std::vector<MemberAction> MemberCore::OnLeft() {
   active_ = 0;
   broken_ = false;
-  ordered_ = {};
-  prepared_ = 0;
+  if (!ordered_has_me()) {
+    ordered_ = {};
+    prepared_ = 0;
+    return {};
+  }
+  urgent_ = true;  // there is nothing to vote in any more
+  if (prepared_ != ordered_.number) return {};
+  return {EnterGeneration{prepared_}};
 }
 
 }  // namespace muster

@@ -62,13 +62,15 @@ class MemberCore {
   [[nodiscard]] bool OnEntering(uint64_t number);
   // All members are there and hold the same state: steps can be taken.
   void OnEntered(uint64_t number);
-  // A vote has decided for the ordered generation, of which this worker is not a member.
-  void OnLeft();
+  // A vote has decided for a generation of which this worker is not a member. A newer one that has it may be ordered already.
+  std::vector<MemberAction> OnLeft();
 
   uint64_t active() const { return active_; }
   bool broken() const { return broken_; }
   // What to vote for: the newest generation that is built (or that does without this worker); 0 if none.
   uint64_t prepared() const { return broken_ || active_ == 0 ? 0 : prepared_; }
+  // The generation it will enter without a vote, or waits in for the others; 0 if none.
+  uint64_t entering() const;
   uint64_t revoked() const { return revoked_; }
   bool stop_requested() const { return stop_requested_; }
   bool released() const { return released_; }
@@ -80,12 +82,14 @@ class MemberCore {
   std::vector<MemberAction> OnGeneration(const Order& order);
   std::vector<MemberAction> OnRejoin(const std::string& reason);
   void DropOrdered(std::vector<MemberAction>& actions);
+  Report MakeBuildFailed(uint64_t number, const std::string& reason);
 
   const std::string worker_;
   uint64_t active_ = 0;
   uint64_t highest_seen_ = 0;
   uint64_t revoked_ = 0;   // highest generation known to be dead
   bool broken_ = false;    // the active generation is dead
+  bool entered_ = false;   // all members of the active generation were there
   bool joining_ = false;   // waits in a generation that the others may never switch to
   bool urgent_ = false;    // the ordered generation needs no vote
   uint64_t prepared_ = 0;  // == ordered_.number once built

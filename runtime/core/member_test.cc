@@ -154,6 +154,17 @@ TEST(MemberCore, JoinsAgainAfterItHasLeft) {
   EXPECT_EQ(Text(core.OnBuilt(3)), Lines{"enter 3"});
 }
 
+TEST(MemberCore, EntersANewerGenerationThatWasOrderedBeforeItLeft) {
+  for (const bool built_before : {true, false}) {
+    MemberCore core = Active(1);
+    core.OnOrder(PlannedWithoutMe(2));  // voted for, and decided while the coordinator gives it up
+    core.OnOrder(Planned(3));
+    if (built_before) core.OnBuilt(3);
+    EXPECT_EQ(Text(core.OnLeft()), built_before ? Lines{"enter 3"} : Lines{});
+    EXPECT_EQ(Text(core.OnBuilt(3)), Lines{"enter 3"});
+  }
+}
+
 TEST(MemberCore, BuildsTheNewestOfTwoPlannedGenerations) {
   MemberCore core = Active(1);
   core.OnOrder(Planned(2));
@@ -278,7 +289,8 @@ TEST(MemberCore, GivesUpAPlannedGenerationWhenTheActiveOneDies) {
   core.OnOrder(Planned(2));
   core.OnBuilt(2);
   EXPECT_EQ(Text(core.OnBroken(1, "w-0 died", "w-0")),
-            (Lines{"discard 2", "report revoked 1 lost 'w-0': w-0 died"}));
+            (Lines{"report revoked 1 lost 'w-0': w-0 died", "discard 2",
+                   "report build failed 2 lost '': w-0 died"}));
   EXPECT_EQ(core.prepared(), 0u);
   EXPECT_EQ(Text(core.OnBuilt(2)), Lines{"discard 2"});
 }
@@ -369,6 +381,26 @@ TEST(MemberCore, ReportsTheDeathOfTheGenerationItWaitsIn) {
   EXPECT_EQ(Text(core.OnBroken(4, "w-0 died", "w-0")),
             Lines{"report revoked 4 lost 'w-0': w-0 died"});
   EXPECT_EQ(Text(core.OnOrder(Urgent(5))), Lines{"build 5"});
+}
+
+// --- What its hello says ---------------------------------------------------------------------------------------------------
+
+TEST(MemberCore, SaysWhichGenerationItWillEnterWithoutAVote) {
+  MemberCore core(kMe);
+  EXPECT_EQ(core.entering(), 0u);
+  core.OnOrder(Urgent(1));
+  EXPECT_EQ(core.entering(), 1u);
+  core.OnBuilt(1);
+  EXPECT_TRUE(core.OnEntering(1));
+  EXPECT_EQ(core.entering(), 1u) << "it waits for the others";
+  core.OnEntered(1);
+  core.OnOrder(Planned(2));
+  EXPECT_EQ(core.entering(), 0u) << "that needs a vote";
+  core.OnBroken(1, "w-0 died", "w-0");
+  core.OnOrder(Urgent(3));
+  EXPECT_EQ(core.entering(), 3u);
+  core.OnOrder(Other(Order::Kind::kRejoin, "late"));
+  EXPECT_EQ(core.entering(), 0u);
 }
 
 // --- Rejoin -------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ struct Hello {
   int64_t batch_size = 0;     // samples per micro-batch
   uint64_t total_steps = 0;
   uint64_t generation = 0;  // the generation it is active in, 0 if none
+  uint64_t entering = 0;    // the one it will enter without a vote, or waits in for the others
   uint64_t revoked = 0;     // the highest generation it knows to be dead
   uint64_t step = 0;        // committed steps in the state it holds
   bool has_state = false;

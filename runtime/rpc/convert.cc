@@ -146,6 +146,7 @@ v1::Hello ToProto(const Hello& hello) {
   message.set_total_steps(hello.total_steps);
   message.set_generation(hello.generation);
   message.set_revoked(hello.revoked);
+  message.set_entering(hello.entering);
   message.set_step(hello.step);
   message.set_has_state(hello.has_state);
   return message;
@@ -231,6 +232,7 @@ Result<Hello> FromProto(const v1::Hello& message) {
   hello.total_steps = message.total_steps();
   hello.generation = message.generation();
   hello.revoked = message.revoked();
+  hello.entering = message.entering();
   hello.step = message.step();
   hello.has_state = message.has_state();
   return hello;

@@ -60,6 +60,7 @@ class Maker {
                  Number(),
                  Number(),
                  Number(),
+                 Number(),
                  Flag()};
   }
   Order MakeOrder() {
@@ -176,7 +177,7 @@ TEST(Convert, FillsEveryFieldOfTheWire) {
                   true,
                   true,
                   RunResult{1, 2, "w", 3, 4, {{"accuracy", 0.9}}, true}};
-  const Hello hello{"w-1", 1, "a", "h", "d", 2, 3, 4, 5, 6, 7, 8, true};
+  const Hello hello{"w-1", 1, "a", "h", "d", 2, 3, 4, 5, 6, 7, 8, 9, true};
   const Order order{Order::Kind::kStop, Generation{1, {{"w-1", 2, "a"}}}, true, "why"};
   const auto unset = [](const google::protobuf::Message& message) {
     std::string names;

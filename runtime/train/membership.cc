@@ -51,6 +51,7 @@ Hello Membership::MakeHello() {
     hello.incarnation = options_.incarnation;
     hello.address = backend_.address();
     hello.generation = core_.broken() || entered_ != core_.active() ? 0 : entered_;
+    hello.entering = core_.entering();
     hello.revoked = core_.revoked();
   }
   fill_hello_(hello);
@@ -200,8 +201,8 @@ void Membership::Entered(uint64_t number) {
 
 void Membership::Left() {
   std::lock_guard lock(mutex_);
-  core_.OnLeft();
   active_.reset();
+  Carry(core_.OnLeft());
 }
 
 void Membership::Broken(const BuiltGeneration& built, const Error& error) {

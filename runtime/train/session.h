@@ -9,22 +9,14 @@
 #include <mutex>
 #include <optional>
 
-#include "collectives/communicator.h"
 #include "runtime/state/checkpoint.h"
-#include "runtime/train/environment.h"
 #include "runtime/train/ledger.h"
-#include "runtime/train/membership.h"
 #include "runtime/train/state_sync.h"
 #include "runtime/train/step_engine.h"
+#include "runtime/train/surroundings.h"
 #include "runtime/train/train.h"
 
 namespace muster {
-
-struct Surroundings {
-  WorkerEnvironment environment;
-  std::unique_ptr<Backend> backend;
-  ControlLineFactory open_line;  // empty: no coordinator
-};
 
 class ElasticSession : public Session {
  public:

@@ -1,7 +1,7 @@
 // Random histories of a whole job: anything that can happen next may, and every few moves something is killed, frozen, cut off or
 // resized. After each move the oracle's invariants must hold; when the faults stop, training must go on within a bounded time.
 //
-// A failure prints its seed and the end of the history. MUSTER_SEED=n plays that one history, MUSTER_HISTORIES=n plays more;
+// A failure prints its seed and the end of the history. MUSTER_SEED=n plays that one history, MUSTER_HISTORIES=n plays n (from there on);
 // MUSTER_TRACE_BYTES=n shows more of the end.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -217,8 +217,8 @@ class History {
 
 TEST(RandomHistories, KeepTheInvariantsAndRecover) {
   const uint64_t first = FromEnvironment("MUSTER_SEED", 1);
-  const bool one = std::getenv("MUSTER_SEED") != nullptr;
-  const uint64_t count = one ? 1 : FromEnvironment("MUSTER_HISTORIES", kHistories);
+  const uint64_t count =
+      FromEnvironment("MUSTER_HISTORIES", std::getenv("MUSTER_SEED") != nullptr ? 1 : kHistories);
   Duration longest{};
   uint64_t longest_seed = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {

@@ -76,8 +76,11 @@ std::string Text(const Report& report) {
 }
 
 std::string Text(const Hello& hello) {
-  return fmt::format("hello: process {}, generation {}, revoked {}, {}", hello.incarnation,
-                     hello.generation, hello.revoked, StateText(hello.step, hello.has_state));
+  const std::string entering =
+      hello.entering != 0 ? fmt::format("entering {}, ", hello.entering) : "";
+  return fmt::format("hello: process {}, generation {}, {}revoked {}, {}", hello.incarnation,
+                     hello.generation, entering, hello.revoked,
+                     StateText(hello.step, hello.has_state));
 }
 
 std::string Text(const MemberAction& action) {

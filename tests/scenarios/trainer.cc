@@ -347,11 +347,10 @@ void Worker::SwitchIfDecided() {
     }
     return EnterBuilt(*voted);
   }
-  Say("leaves: all others switch to generation {}", next);
-  core_.OnLeft();
   active_.reset();
   current_.reset();
   stage_ = Stage::kAwait;
+  Carry(fmt::format("leaves: all others switch to generation {}", next), core_.OnLeft());
   if (done()) SendFinished();
 }
 

@@ -34,6 +34,7 @@ Hello Worker::MakeHello() const {
   hello.batch_size = 1;
   hello.total_steps = program_.steps;
   hello.generation = core_.broken() || entered_ != core_.active() ? 0 : entered_;
+  hello.entering = core_.entering();
   hello.revoked = core_.revoked();
   hello.step = published_step_;
   hello.has_state = published_state_;
