@@ -145,6 +145,7 @@ void Coordinator::Evict(const std::string& id, const std::string& cause, TimePoi
   const bool was_member = InActive(id);
   worker.evicted = true;
   worker.evicted_at = now_;
+  worker.hung = worker.restart_sent = false;
   worker.generation = 0;
   results_.erase(id);
   Emit("evicted", cause);
@@ -162,7 +163,8 @@ void Coordinator::SendTo(const std::string& id, Order order) {
 }
 
 void Coordinator::Emit(const std::string& kind, const std::string& message) {
-  actions_.push_back(EmitEvent{kind, state_.active ? state_.active->number : 0, message, {}});
+  actions_.push_back(
+      EmitEvent{kind, state_.active ? state_.active->number : state_.last_generation, message, {}});
 }
 
 }  // namespace muster

@@ -16,6 +16,7 @@
 // Threading: none; the shell serialises calls.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -56,6 +57,7 @@ class Coordinator {
     bool awaited = false;         // a member that a restored coordinator has not heard of yet
     bool told_to_rejoin = false;  // it reports although it was given up
     bool evicted = false;         // until it says hello again as a joiner
+    bool hung = false;            // evicted because its step did not end
     bool restart_sent = false;    // the agent was told to kill and restart it
     bool waiting = false;
     TimePoint last_seen{};
@@ -67,11 +69,12 @@ class Coordinator {
     uint64_t revoked = 0;  // highest generation it has reported dead
     uint64_t step = 0;
     bool has_state = false;
-    double loss = 0;
     double step_seconds = 0;
     int64_t pid = 0;
-    bool running = false;  // the agent says the process exists
-    int exits = 0;         // in a row without a committed step
+    bool running = false;     // the agent says the process exists
+    uint64_t member_as = 0;   // newest incarnation that was a member of an active generation
+    uint64_t crashed_at = 0;  // the job's highest step when it crashed last
+    int exits = 0;            // in a row without committing a step after that one
     int kills = 0;
     std::string lost_by;       // peer that reported losing it
     bool slot_failed = false;  // crash loop: not restarted any more
@@ -168,11 +171,13 @@ class Coordinator {
   TimePoint waiting_since_{};  // for a quorum
   TimePoint stop_requested_at_{};
   TimePoint last_join_{};
-  TimePoint no_proposal_before_{};            // after a proposal that failed
-  std::map<std::string, RunResult> results_;  // of members of the active generation
+  TimePoint no_proposal_before_{};                          // after a proposal that failed
+  double loss_ = std::numeric_limits<double>::quiet_NaN();  // at the highest step
+  std::map<std::string, RunResult> results_;                // of members of the active generation
   std::string message_;
   bool finished_ = false;
   Phase final_phase_ = Phase::kFailed;
+  std::string crash_loop_;  // the last one, in a sentence
   std::string failed_worker_;
   std::string failed_output_;
 };

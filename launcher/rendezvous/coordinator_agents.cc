@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <utility>
 
 #include "launcher/rendezvous/coordinator.h"
 
@@ -84,8 +85,10 @@ bool Coordinator::ExitEndsJob(const WorkerExited& event) {
            fmt::format("{} found no usable checkpoint (exit code 6)", event.slot));
   } else if (event.exit_code == 0 && !results_.contains(event.slot)) {
     const Worker& worker = workers_[event.slot];
-    const bool joined = worker.hello.incarnation == event.incarnation;
-    if (joined && !InActive(event.slot)) return false;
+    // Its peers may have reported it lost before: it has been a member all the same.
+    const bool trained = worker.member_as == event.incarnation;
+    const bool joined = trained || worker.hello.incarnation == event.incarnation;
+    if (joined && !trained) return false;
     Finish(Phase::kFailed, 3,
            joined
                ? fmt::format("{} exited with code 0 before the job had finished", event.slot)
@@ -98,12 +101,16 @@ bool Coordinator::ExitEndsJob(const WorkerExited& event) {
 
 void Coordinator::CountCrash(const WorkerExited& event) {
   Worker& worker = workers_[event.slot];
-  int& count = event.signal == SIGKILL ? worker.kills : worker.exits;
-  const int limit = event.signal == SIGKILL ? options_.kill_limit : options_.crash_limit;
-  if (++count < limit) return;
+  const bool hung = std::exchange(worker.restart_sent, false);  // it was killed for that
+  const bool killed = event.signal == SIGKILL && !hung;
+  worker.crashed_at = std::max(worker.crashed_at, state_.best_step);
+  int& count = killed ? worker.kills : worker.exits;
+  if (++count < (killed ? options_.kill_limit : options_.crash_limit)) return;
   const std::string sentence =
       fmt::format("{}, {} times in a row without committing a step",
-                  ExitSentence(event.slot, event.exit_code, event.signal), count);
+                  hung ? fmt::format("{} hung and was ended", event.slot)
+                       : ExitSentence(event.slot, event.exit_code, event.signal),
+                  count);
   const bool others_train =
       state_.active && state_.active->members.size() > (InActive(event.slot) ? 1 : 0);
   if (!others_train) {
@@ -111,6 +118,7 @@ void Coordinator::CountCrash(const WorkerExited& event) {
     return;
   }
   worker.slot_failed = true;
+  crash_loop_ = sentence;
   Emit("crash-loop", sentence + "; it is not started again");
   actions_.push_back(SendAgent{event.slot, SendAgent::Kind::kShutDown, sentence});
 }

@@ -31,7 +31,10 @@ void Coordinator::Propose(std::vector<std::string> members, bool urgent,
   }
   OpenChange(generation, urgent, reason);
   if (urgent) active_dead_ = false;
-  for (const std::string& id : members) workers_.at(id).busy_since = now_;
+  for (const std::string& id : members) {
+    workers_.at(id).busy_since = now_;
+    if (urgent) workers_.at(id).member_as = workers_.at(id).incarnation;
+  }
   PersistState();
   for (const std::string& id : audience) {
     SendTo(id, {Order::Kind::kGeneration, generation, urgent, reason});
@@ -47,6 +50,7 @@ void Coordinator::Promote(uint64_t generation) {
   results_.clear();
   active_dead_ = false;
   for (const Member& member : state_.active->members) {
+    workers_[member.worker].member_as = member.incarnation;
     // A restored coordinator may hear of the switch before it has heard of all who took part in it.
     if (!workers_[member.worker].registered) Await(member);
   }

@@ -58,8 +58,8 @@ JobStatus Coordinator::Status() const {
   if (state_.active && !finished_) {
     status.world_size = static_cast<int>(state_.active->members.size());
   }
+  status.loss = results_.empty() ? loss_ : results_.begin()->second.loss;
   double step_seconds = 0;  // of the slowest member
-  uint64_t newest = 0;
   for (const std::string& slot : state_.slots) {
     WorkerStatus& row = status.workers.emplace_back();
     row.id = slot;
@@ -75,10 +75,6 @@ JobStatus Coordinator::Status() const {
     if (!InActive(slot)) continue;
     row.rank = state_.active->RankOf(slot);
     step_seconds = std::max(step_seconds, worker.step_seconds);
-    if (worker.has_state && worker.step >= newest) {
-      newest = worker.step;
-      status.loss = worker.loss;
-    }
   }
   if (step_seconds > 0 && !finished_ && status.phase != Phase::kPending) {
     status.samples_per_second = static_cast<double>(batch) / step_seconds;

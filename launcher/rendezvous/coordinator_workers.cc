@@ -45,7 +45,6 @@ void Coordinator::On(const WorkerHello& event) {
   if (!AcceptProgram(hello)) return;
   if (hello.generation == 0 && worker.evicted) {
     worker.evicted = false;
-    worker.restart_sent = false;
     Emit("worker-returned", fmt::format("{} answers again and rejoins", hello.worker));
   }
   Promote(hello.generation);
@@ -111,6 +110,7 @@ void Coordinator::Await(const Member& member) {
   Worker& worker = workers_[member.worker];
   worker.incarnation = std::max(worker.incarnation, member.incarnation);
   worker.awaited = true;
+  worker.member_as = std::max(worker.member_as, member.incarnation);
   worker.last_seen = worker.busy_since = now_;
 }
 
@@ -166,7 +166,10 @@ void Coordinator::On(const WorkerReported& event) {
 }
 
 void Coordinator::TakeFigures(Worker& worker, const Report& report) {
-  if (report.step > worker.step && worker.has_state) worker.exits = worker.kills = 0;
+  // Steps that are done again after all members were lost are no progress.
+  if (worker.has_state && report.step > std::max(worker.step, worker.crashed_at)) {
+    worker.exits = worker.kills = 0;
+  }
   if (report.waiting || worker.waiting || report.step != worker.step) worker.busy_since = now_;
   worker.waiting = report.waiting;
   worker.step = report.step;
@@ -174,10 +177,11 @@ void Coordinator::TakeFigures(Worker& worker, const Report& report) {
   worker.prepared = report.prepared;
   if (report.kind == Report::Kind::kProgress) {
     worker.generation = report.generation;
-    worker.loss = report.loss;
     if (report.step_seconds > 0) worker.step_seconds = report.step_seconds;
   }
-  if (report.has_state) state_.best_step = std::max(state_.best_step, report.step);
+  if (!report.has_state || report.step < state_.best_step) return;
+  state_.best_step = report.step;
+  if (report.step > 0) loss_ = report.loss;
 }
 
 void Coordinator::OnProgress(const Report& report) {

@@ -130,13 +130,17 @@ void Coordinator::EvictSilent() {
             id,
             fmt::format("{} has computed for {:.1f} s without ending its step", id, Seconds(busy)),
             worker.busy_since);
+        worker.hung = true;
       }
     }
-    if (worker.evicted && !worker.restart_sent && now_ - worker.evicted_at > options_.hang_grace) {
+    if (!worker.evicted || worker.restart_sent) continue;
+    // It may get over its long step and come back, while others train. When nobody does, that is not worth waiting for.
+    const auto evicted_for = now_ - worker.evicted_at;
+    if (evicted_for > options_.hang_grace || (worker.hung && !state_.active)) {
       worker.restart_sent = true;
       actions_.push_back(SendAgent{id, SendAgent::Kind::kRestartWorker,
                                    fmt::format("{} did not come back {:.0f} s after its eviction",
-                                               id, Seconds(options_.hang_grace))});
+                                               id, Seconds(evicted_for))});
     }
   }
 }
@@ -170,6 +174,11 @@ void Coordinator::CheckFinished() {
 }
 
 void Coordinator::DecideStart() {
+  if (state_.stop_requested) {
+    return Finish(Phase::kStopped, 0, state_.stop_reason + "; nobody who held the state is left");
+  }
+  // Several may have crashed for the last time at the same moment, each while the others still trained.
+  if (Wanted() < Quorum()) return Finish(Phase::kFailed, 3, crash_loop_);
   const std::vector<std::string> chosen = Chosen();
   const int here = static_cast<int>(chosen.size());
   if (here > 0 && here >= Wanted()) {
@@ -221,6 +230,7 @@ void Coordinator::DecideRecovery() {
     change_.reset();
     waiting_since_ = last_join_ = now_;
     PersistState();
+    if (state_.stop_requested) DecideStart();
     return;
   }
   if (somebody_in_limbo && dead_for < kLimbo) return;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,7 +32,7 @@ struct JobStatus {
   int world_size = 0;
   int min_workers = 0;
   int max_workers = 0;
-  double loss = 0;
+  double loss = std::numeric_limits<double>::quiet_NaN();  // NaN: not known yet
   double samples_per_second = 0;
   uint64_t samples_consumed = 0;
   std::vector<WorkerStatus> workers;

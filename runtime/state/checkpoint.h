@@ -29,8 +29,8 @@ struct CheckpointFacts {
   int64_t micro_batches = 0;  // V
   int64_t batch_size = 0;     // samples per micro-batch
   int64_t dataset_size = 0;
-  std::string reduce;     // "exact" or "float"
-  std::string optimizer;  // its name and hyper-parameters as one line
+  std::string reduce;     // "float", or "exact" with its lanes and headroom, as one line
+  std::string optimizer;  // its name and hyper-parameters, and the clipping norm, as one line
 };
 
 struct CheckpointEntry {

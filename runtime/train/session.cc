@@ -233,8 +233,8 @@ CheckpointFacts ElasticSession::Facts() const {
           spec.options.micro_batches,
           spec.options.batch_size,
           spec.dataset_size,
-          engine_->reduce() == Reduce::kExact ? "exact" : "float",
-          spec.optimizer->Describe()};
+          engine_->DescribeReduction(),
+          fmt::format("{} clip_norm={}", spec.optimizer->Describe(), spec.options.clip_norm)};
 }
 
 // Fills the state when nobody in the job holds one: from the newest checkpoint, or from the model's start.
@@ -244,6 +244,11 @@ Status ElasticSession::Restore() {
     auto loaded = LoadNewestCheckpoint(environment.checkpoint, Facts(), engine_->state());
     if (loaded) {
       for (const std::string& refused : loaded->refused) Notice("checkpoint-refused", refused);
+      if (step() > engine_->spec().options.steps) {
+        return WithHint(Err(Code::kFailedPrecondition, "{} is of step {}, but the run has {} steps",
+                            loaded->entry.folder.string(), step(), engine_->spec().options.steps),
+                        "raise --steps, or checkpoint into another folder");
+      }
       Notice("restore",
              fmt::format("restored step {} from {}", step(), loaded->entry.folder.string()));
       engine_->state().set_all_page_versions(engine_->position());

@@ -272,6 +272,12 @@ uint64_t StepEngine::program_hash() const {
   return HashBytes(std::as_bytes(std::span(facts))).low;
 }
 
+std::string StepEngine::DescribeReduction() const {
+  if (reduce_ == Reduce::kFloat) return "float";
+  return fmt::format("exact lane_bits={} headroom_bits={}", exact_.lane_bits,
+                     spec_.options.headroom_bits);
+}
+
 std::string StepEngine::weights_hash() const {
   Hasher hasher;
   for (const auto& parameter : parameter_views_) hasher.Update(std::as_bytes(parameter));

@@ -65,7 +65,8 @@ class StepEngine {
   // Hash of model, options and reduction: members and resumes must agree.
   uint64_t program_hash() const;
   std::string weights_hash() const;
-  Reduce reduce() const { return reduce_; }
+  // What of the reduction the bits depend on, in one line.
+  std::string DescribeReduction() const;
   const SessionSpec& spec() const { return spec_; }
 
  private:

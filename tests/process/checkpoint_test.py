@@ -127,6 +127,12 @@ class Checkpoint(muster.JobTest):
                 finished = job.finished(code=6, seconds=20)
                 self.assertIn(word, finished["message"])
 
+    def test_beyond_the_last_step_ends_with_6(self):
+        newest = self.stopped_job()[0]
+        flags = ("--checkpoint", self.folder, "--resume")
+        job = self.job("digits", ("--steps", newest - 1, *ARGUMENTS[2:]), workers=2, flags=flags, name="shorter")
+        self.assertIn(f"of step {newest}, but the run has {newest - 1} steps", job.finished(code=6, seconds=20)["message"])
+
     def test_is_written_while_training_goes_on_and_few_are_kept(self):
         job = self.train(arguments=("--steps", 200, *ARGUMENTS[2:]), every=10)
         self.assertEqual(job.finished()["step"], 200)

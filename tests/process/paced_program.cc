@@ -6,6 +6,7 @@
 //   PACED_FLOATS=1000000  so many parameters: a joiner's transfer takes a while
 //   PACED_PRINT=4096      each micro-batch prints so many bytes
 //   PACED_NAN_AT=7        the loss of step 7 is not a number
+//   PACED_CRASH_AT=7      whoever computes in step 7 is aborted
 //   PACED_HANG_AT=7       the first micro-batch of step 7 never ends, while the file PACED_HANG_FILE is there
 #include <chrono>
 #include <cmath>
@@ -64,6 +65,7 @@ class Paced : public Model {
     if (slow == nullptr || std::filesystem::exists(slow)) {
       std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(pace_ms_));
     }
+    if (static_cast<double>(batch.step) == crash_at_) std::abort();
     if (print_ > 0) std::puts(std::string(print_, 'x').c_str());
     const bool hangs = static_cast<double>(batch.step) == hang_at_ && batch.index == 0;
     const char* file = std::getenv("PACED_HANG_FILE");
@@ -75,6 +77,7 @@ class Paced : public Model {
   const double pace_ms_ = Knob("PACED_MS", 0);
   const size_t print_ = static_cast<size_t>(Knob("PACED_PRINT", 0));
   const double nan_at_ = Knob("PACED_NAN_AT", -1);
+  const double crash_at_ = Knob("PACED_CRASH_AT", -1);
   const double hang_at_ = Knob("PACED_HANG_AT", -1);
 };
 

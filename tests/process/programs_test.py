@@ -70,6 +70,12 @@ class Program(muster.JobTest):
         self.assertIn("the disk is on fire", finished["last_output"])
         self.assertIn(finished["failed_worker"], ("w-0", "w-1"))
 
+    def test_that_crashes_at_the_same_step_again_and_again(self):
+        """All workers do, so that each time the job begins again: steps done a second time are no progress."""
+        finished = self.failed(muster.PACED, "--steps", 50, "--micro-batches", 4, environment={"PACED_CRASH_AT": "7"})
+        self.assertIn("killed by signal 6, 5 times in a row", finished["message"])
+        self.assertEqual(finished["step"], 7)
+
     def test_that_is_killed_by_a_signal_at_once(self):
         finished = self.failed("/bin/sh", "-c", "kill -SEGV $$")
         self.assertIn("killed by signal 11, 5 times in a row", finished["message"])

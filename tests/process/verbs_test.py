@@ -124,6 +124,7 @@ class Json(muster.JobTest):
         self.assertLessEqual(wanted, finished.keys())
         self.assertGreater(finished["metrics"]["test_accuracy"], 0)
         self.assertEqual(finished["generations"], 1)
+        self.assertEqual(job.status()["loss"], finished["loss"])
         self.assertTrue(all("event" in line for line in job.objects()))
 
 
