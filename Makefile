@@ -8,7 +8,7 @@ SECONDS ?= 60
 SEED    ?= 1
 SEEDS   ?= 100000
 
-sources = $(shell find runtime collectives launcher models tests -name '*.h' -o -name '*.cc')
+sources = $(shell find runtime collectives k8s launcher models tests -name '*.h' -o -name '*.cc')
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
