@@ -205,10 +205,12 @@ TEST_F(ApiClientTest, AStopTokenEndsTheWaitForTheNextAttempt) {
   call.stop = stop.get_token();
   auto pod = std::async(std::launch::async, [&] { return client_->Get({kPods, "ml", "w"}, call); });
   ASSERT_TRUE(server_.AwaitRequests(1));
+  const TimePoint stopped = MonotonicNow();
   stop.request_stop();
   const Result<json> result = pod.get();
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::kCancelled);
+  EXPECT_LT(MonotonicNow() - stopped, 20s);
 }
 
 TEST_F(ApiClientTest, ARefusedTokenIsReadAgainOnce) {
