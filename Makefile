@@ -21,7 +21,7 @@ help:
 	@echo 'make test     every check and test: check, build, dev, tsan'
 	@echo 'make check    the tree check and the format check'
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
-	@echo 'make tsan     core, collectives and state tests under TSan (build-tsan)'
+	@echo 'make tsan     core, collectives, state and k8s/client tests under TSan (build-tsan)'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md'

@@ -7,8 +7,9 @@
 
 namespace muster::k8s {
 
-HttpStream::HttpStream(HttpLoop* loop, std::shared_ptr<HttpTransfer> transfer, HttpHead head)
-    : loop_(loop), transfer_(std::move(transfer)), head_(std::move(head)) {}
+HttpStream::HttpStream(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpTransfer> transfer,
+                       HttpHead head)
+    : loop_(std::move(loop)), transfer_(std::move(transfer)), head_(std::move(head)) {}
 
 HttpStream::~HttpStream() { loop_->Cancel(transfer_); }
 
@@ -24,22 +25,24 @@ Result<std::unique_ptr<HttpTransport>> HttpTransport::Create(HttpOptions options
   return std::unique_ptr<HttpTransport>(new HttpTransport(std::move(options), std::move(loop)));
 }
 
-HttpTransport::HttpTransport(HttpOptions options, std::unique_ptr<HttpLoop> loop)
+HttpTransport::HttpTransport(HttpOptions options, std::shared_ptr<HttpLoop> loop)
     : options_(std::move(options)), loop_(std::move(loop)) {}
 
-HttpTransport::~HttpTransport() = default;
+HttpTransport::~HttpTransport() { loop_->Close(); }
 
 Result<std::unique_ptr<HttpStream>> HttpTransport::Open(HttpRequest request) {
   const TimePoint deadline = request.deadline;
   MUSTER_ASSIGN(std::shared_ptr<HttpTransfer> transfer,
                 HttpTransfer::Create(options_, std::move(request)));
-  loop_->Add(transfer);
+  // From here on nothing of ours is used: we may be destroyed while this waits.
+  const std::shared_ptr<HttpLoop> loop = loop_;
+  loop->Add(transfer);
   Result<HttpHead> head = transfer->AwaitHead(deadline);
   if (!head) {
-    loop_->Cancel(transfer);
+    loop->Cancel(transfer);
     return tl::unexpected<Error>(std::move(head.error()));
   }
-  return std::make_unique<HttpStream>(loop_.get(), std::move(transfer), std::move(*head));
+  return std::make_unique<HttpStream>(loop, std::move(transfer), std::move(*head));
 }
 
 Result<HttpResponse> HttpTransport::Send(HttpRequest request) {

@@ -1,7 +1,8 @@
 // HttpTransport: sends requests to one server over kept connections, and reads the answers, whole or as streams.
 //
 // Threading: safe from any thread. One thread of its own does all network I/O, for all requests at once; callers wait on their
-// answer, with a deadline and a stop token. Ownership: the transport outlives its streams.
+// answer, with a deadline and a stop token. Ownership: streams, and calls that wait, may outlive the transport: they end with
+// kCancelled when it is destroyed.
 // Nothing of headers and bodies is ever logged or put into errors: they hold secrets.
 #pragma once
 
@@ -59,7 +60,7 @@ struct HttpResponse {
 // Threading: one thread at a time. Destroying it gives up the request; that does not block.
 class HttpStream {
  public:
-  HttpStream(HttpLoop* loop, std::shared_ptr<HttpTransfer> transfer, HttpHead head);
+  HttpStream(std::shared_ptr<HttpLoop> loop, std::shared_ptr<HttpTransfer> transfer, HttpHead head);
   ~HttpStream();
   HttpStream(const HttpStream&) = delete;
   HttpStream& operator=(const HttpStream&) = delete;
@@ -72,7 +73,7 @@ class HttpStream {
   Result<std::string> Read(TimePoint until);
 
  private:
-  HttpLoop* loop_;
+  std::shared_ptr<HttpLoop> loop_;
   std::shared_ptr<HttpTransfer> transfer_;
   HttpHead head_;
 };
@@ -96,10 +97,10 @@ class HttpTransport {
   Result<std::unique_ptr<HttpStream>> Open(HttpRequest request);
 
  private:
-  HttpTransport(HttpOptions options, std::unique_ptr<HttpLoop> loop);
+  HttpTransport(HttpOptions options, std::shared_ptr<HttpLoop> loop);
 
   const HttpOptions options_;
-  std::unique_ptr<HttpLoop> loop_;
+  const std::shared_ptr<HttpLoop> loop_;  // also of the calls under way and the streams
 };
 
 }  // namespace muster::k8s

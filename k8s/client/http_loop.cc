@@ -34,10 +34,15 @@ HttpLoop::HttpLoop(CURLM* multi)
     : multi_(multi), thread_([this](std::stop_token stop) { Run(std::move(stop)); }) {}
 
 HttpLoop::~HttpLoop() {
+  Close();
+  curl_multi_cleanup(multi_);
+}
+
+void HttpLoop::Close() {
+  if (!thread_.joinable()) return;
   thread_.request_stop();
   curl_multi_wakeup(multi_);
   thread_.join();
-  curl_multi_cleanup(multi_);
 }
 
 void HttpLoop::Add(std::shared_ptr<HttpTransfer> transfer) {

@@ -22,9 +22,12 @@ class HttpLoop {
  public:
   // Errors: kInternal.
   static Result<std::unique_ptr<HttpLoop>> Create(int max_connections);
-  ~HttpLoop();  // ends what is under way with kCancelled
+  ~HttpLoop();
   HttpLoop(const HttpLoop&) = delete;
   HttpLoop& operator=(const HttpLoop&) = delete;
+
+  // Ends the thread, and with kCancelled what is under way or comes later. Called once, by the owner.
+  void Close() EXCLUDES(mutex_);
 
   void Add(std::shared_ptr<HttpTransfer> transfer) EXCLUDES(mutex_);
   // Gives it up. Nothing happens if it has finished.

@@ -164,11 +164,11 @@ TEST_F(HttpTest, AStopTokenEndsTheWaitAndTheRequest) {
 
 TEST_F(HttpTest, DestroyingTheTransportEndsWhatWaits) {
   server_.Otherwise([](FakeExchange& exchange) { exchange.AwaitClientGone(); });
-  auto sent = std::async(std::launch::async, [&] { return transport_->Send(Get("/")); });
+  auto sent = std::async(std::launch::async, [transport = transport_.get(), request = Get("/")] {
+    return transport->Send(request);
+  });
   ASSERT_TRUE(server_.AwaitRequests(1));
-  HttpTransport* const doomed = transport_.get();
-  std::jthread destroyer([&] { delete doomed; });
-  static_cast<void>(transport_.release());
+  transport_.reset();
   const Result<HttpResponse> response = sent.get();
   ASSERT_FALSE(response);
   EXPECT_EQ(response.error().code, Code::kCancelled);
@@ -295,6 +295,19 @@ TEST_F(HttpTest, DestroyingAStreamClosesItsConnection) {
   ASSERT_TRUE(stream);
   stream->reset();
   EXPECT_EQ(gone.get_future().wait_for(60s), std::future_status::ready);
+}
+
+TEST_F(HttpTest, AStreamMayOutliveTheTransport) {
+  server_.Then([](FakeExchange& exchange) {
+    exchange.Start(200);
+    exchange.AwaitClientGone();
+  });
+  auto stream = transport_->Open(Get("/watch"));
+  ASSERT_TRUE(stream);
+  transport_.reset();
+  const Result<std::string> bytes = (*stream)->Read(Soon());
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code, Code::kCancelled);
 }
 
 TEST_F(HttpTest, OpensNoMoreConnectionsThanAllowed) {

@@ -148,11 +148,16 @@ TEST_F(InformerTest, ACutInTheMiddleOfAnEventLosesNothing) {
 TEST_F(InformerTest, ASilentWatchIsReplaced) {
   options_.times.idle_timeout = 50ms;
   server_.ThenAnswer(200, List({}, 10));
-  ThenWatch({Event("BOOKMARK", {{"metadata", {{"resourceVersion", "15"}}}})}, Silence);
-  ThenWatch({Event("ADDED", Pod("a", 16))}, Silence);
+  // On a slow machine the first watch may be replaced before its bookmark has come.
+  server_.Otherwise([](FakeExchange& exchange) {
+    const bool again = exchange.request().target.find("resourceVersion=15") != std::string::npos;
+    exchange.Start(200);
+    exchange.Chunk(again ? Event("ADDED", Pod("a", 16))
+                         : Event("BOOKMARK", {{"metadata", {{"resourceVersion", "15"}}}}));
+    exchange.AwaitClientGone();
+  });
   Start();
   EXPECT_THAT(told_.Await(2), ElementsAre("synced", "+a"));
-  EXPECT_THAT(Target(2), HasSubstr("resourceVersion=15"));
 }
 
 TEST_F(InformerTest, GoneListsAgainHoweverItIsSaid) {

@@ -84,8 +84,8 @@ Result<YamlReader> YamlReader::Parse(std::string_view text, const std::string& f
   }
 }
 
-YamlReader::YamlReader(YAML::Node node, std::shared_ptr<Document> document)
-    : node_(std::move(node)), document_(std::move(document)) {
+YamlReader::YamlReader(const YAML::Node& node, std::shared_ptr<Document> document)
+    : node_(node), document_(std::move(document)) {
   RefuseDuplicateKeys();
 }
 

@@ -50,7 +50,7 @@ class YamlReader {
     std::string file;
     std::optional<Error> error;
   };
-  YamlReader(YAML::Node node, std::shared_ptr<Document> document);
+  YamlReader(const YAML::Node& node, std::shared_ptr<Document> document);
 
   YAML::Node Field(const char* key) const;
   void ComplainAt(const YAML::Node& node, const std::string& what, const std::string& hint) const;
