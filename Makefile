@@ -8,7 +8,7 @@ SECONDS ?= 60
 SEED    ?= 1
 SEEDS   ?= 100000
 
-sources = $(shell find runtime collectives launcher models tests -name '*.h' -o -name '*.cc')
+sources = $(shell find runtime collectives k8s launcher models tests -name '*.h' -o -name '*.cc')
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
@@ -21,7 +21,7 @@ help:
 	@echo 'make test     every check and test: check, build, dev, tsan'
 	@echo 'make check    the tree check and the format check'
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
-	@echo 'make tsan     core, collectives and state tests under TSan (build-tsan)'
+	@echo 'make tsan     core, collectives, state and k8s/client tests under TSan (build-tsan)'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md'
