@@ -1,10 +1,10 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/agent/agent.h"
+#include "launcher/job/suggest.h"
 #include "launcher/rendezvous/run_coordinator.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/run.h"
-#include "launcher/verbs/suggest.h"
 #include "launcher/verbs/text.h"
 #include "launcher/verbs/verb.h"
 #include "runtime/base/log.h"
