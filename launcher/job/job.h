@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,7 @@ struct JobSpec {
   std::vector<std::string>
       argv;  // argv[0] as the user typed it, then the program's arguments, verbatim
   std::filesystem::path cwd;                       // absolute; workers start here
+  std::map<std::string, std::string> environment;  // for the workers, over ours; no MUSTER_ names
   // Fewer for longer than start_timeout_ms fails the job; 1 to max_workers. Equal to max_workers:
   // all are needed to start, one is enough to go on.
   int min_workers = 1;
