@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/check.h"
+
 namespace muster {
 namespace {
 
 Node Value(std::string_view text) {
-  return ReadDocument(fmt::format("value: {}\n", text)).root.Find("value")->value;
+  const Document document = ReadDocument(fmt::format("value: {}\n", text));
+  MUSTER_CHECK(document.errors.empty(), "{}: {}", text, document.errors[0].message);
+  return document.root.Find("value")->value;
 }
 
 // What is read, or what is wrong.
@@ -94,7 +98,7 @@ TEST(Scalars, AreWorkersAsANumberOrARange) {
   EXPECT_EQ(AsWorkers("1:4096"), "1 to 4096");
   for (const std::string text : {"0", "0:2", "4097", "2:", ":2", "1:2:3", "04", "2:08", "0x2",
                                  "2.5", "-1", "four", "1e3", "2 :8", "99999999999999999999"}) {
-    EXPECT_EQ(AsWorkers(text),
+    EXPECT_EQ(AsWorkers(fmt::format("'{}'", text)),
               fmt::format("! is \"{}\", it must be a number from 1 to 4096, or two of them as "
                           "MIN:MAX",
                           text));
