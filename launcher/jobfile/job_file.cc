@@ -1,6 +1,7 @@
 #include "launcher/jobfile/job_file.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
@@ -67,15 +68,16 @@ std::string RowPath(std::string_view place) {
 
 // What may be said of a pool without asking for anything that only a cluster has.
 bool IsNothingSpecial(const JobFile& job, const std::string& place) {
-  for (size_t i = 0; i < job.pools.size(); ++i) {
-    const Pool& pool = job.pools[i];
-    const std::string prefix = fmt::format("pools[{}].", i);
-    if (place == prefix + "capacity") return pool.capacity == "any";
-    if (place == prefix + "growth") return pool.growth == Growth{};
-    if (place == prefix + "drain") return pool.drain;
-    if (place == prefix + "device" || place == prefix + "device.kind") return !pool.gpu;
-  }
-  return false;
+  constexpr std::string_view kPools = "pools[";
+  if (!place.starts_with(kPools)) return false;
+  size_t number = 0;
+  std::from_chars(place.data() + kPools.size(), place.data() + place.size(), number);
+  const Pool& pool = job.pools.at(number);
+  const std::string path = RowPath(place);
+  if (path == "pools.capacity") return pool.capacity == "any";
+  if (path == "pools.growth") return pool.growth == Growth{};
+  if (path == "pools.drain") return pool.drain;
+  return path.starts_with("pools.device") && !pool.gpu;
 }
 
 bool IsForKubernetes(const std::string& place) {
