@@ -37,7 +37,11 @@ uint64_t UnixNanoseconds() {
 // What a worker is told through its environment.
 std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpec& spec,
                                            const std::string& slot, uint64_t incarnation) {
-  std::vector<std::string> changes = {
+  std::vector<std::string> changes;
+  for (const auto& [name, value] : spec.environment) {
+    changes.push_back(fmt::format("{}={}", name, value));
+  }
+  const std::vector<std::string> ours = {
       "MUSTER_JOB_DIR=" + folder.root().string(),
       "MUSTER_JOB=" + spec.id,
       "MUSTER_WORKER_ID=" + slot,
@@ -49,9 +53,11 @@ std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpe
       fmt::format("MUSTER_RESUME={}", spec.resume ? 1 : 0),
       fmt::format("MUSTER_STEP_TIMEOUT_MS={}", spec.step_timeout_ms),
   };
+  changes.insert(changes.end(), ours.begin(), ours.end());
   // Workers share the machine's cores; one thread each unless the user says otherwise.
   for (const char* name : {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}) {
-    if (std::getenv(name) == nullptr) changes.push_back(fmt::format("{}=1", name));
+    if (std::getenv(name) != nullptr || spec.environment.contains(name)) continue;
+    changes.push_back(fmt::format("{}=1", name));
   }
   return EnvironmentWith(changes);
 }

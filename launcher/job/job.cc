@@ -69,6 +69,13 @@ Status JobSpec::Validate() const {
   MUSTER_TRY(CheckAbsolute("executable", executable));
   MUSTER_TRY(CheckAbsolute("cwd", cwd));
   if (argv.empty()) return Err(Code::kInvalidArgument, "argv is empty, it must name the program");
+  for (const auto& [variable, value] : environment) {
+    if (variable.empty() || variable.find('=') != variable.npos ||
+        variable.starts_with("MUSTER_")) {
+      return Err(Code::kInvalidArgument, "environment has the name \"{}\", which a job cannot set",
+                 variable);
+    }
+  }
   MUSTER_TRY(CheckRange("max_workers", max_workers, 1, kMaxWorkers));
   MUSTER_TRY(CheckRange("min_workers", min_workers, 1, max_workers));
   MUSTER_TRY(CheckOneOf("reduce", reduce, {"exact", "float"}));
@@ -88,6 +95,7 @@ std::string JobSpec::ToJson() const {
                        {"executable", executable.string()},
                        {"argv", argv},
                        {"cwd", cwd.string()},
+                       {"environment", environment},
                        {"min_workers", min_workers},
                        {"max_workers", max_workers},
                        {"reduce", reduce},
@@ -115,6 +123,8 @@ Result<JobSpec> JobSpec::FromJson(std::string_view text) {
     spec.executable = object.at("executable").get<std::string>();
     object.at("argv").get_to(spec.argv);
     spec.cwd = object.at("cwd").get<std::string>();
+    // Jobs of earlier versions have none, and are still listed.
+    if (object.contains("environment")) object.at("environment").get_to(spec.environment);
     object.at("min_workers").get_to(spec.min_workers);
     object.at("max_workers").get_to(spec.max_workers);
     object.at("reduce").get_to(spec.reduce);

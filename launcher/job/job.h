@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,13 +28,21 @@ namespace muster {
 
 inline constexpr int kMaxWorkers = 4096;
 
+// How many workers a job wants: "4" is {4, 4}, "2:8" is {2, 8}.
+struct WorkerRange {
+  int min = 1;
+  int max = 1;
+  bool operator==(const WorkerRange&) const = default;
+};
+
 struct JobSpec {
   std::string name;  // [a-z0-9-], 1 to 63 characters
   std::string id;    // 32 hex digits, new for every run; fences messages of another run
   std::filesystem::path executable;  // absolute path of the program
   std::vector<std::string>
       argv;  // argv[0] as the user typed it, then the program's arguments, verbatim
-  std::filesystem::path cwd;  // absolute; workers start here
+  std::filesystem::path cwd;                       // absolute; workers start here
+  std::map<std::string, std::string> environment;  // for the workers, over ours; no MUSTER_ names
   // Fewer for longer than start_timeout_ms fails the job; 1 to max_workers. Equal to max_workers:
   // all are needed to start, one is enough to go on.
   int min_workers = 1;

@@ -13,6 +13,7 @@ JobSpec SomeJob() {
   spec.executable = "/usr/bin/digits";
   spec.argv = {"digits", "--steps", "4 00", "\xc3\xa9"};
   spec.cwd = "/tmp";
+  spec.environment = {{"LEVEL", "010"}, {"EMPTY", ""}};
   spec.min_workers = 2;
   spec.max_workers = 5;
   spec.reduce = "float";
@@ -53,6 +54,23 @@ TEST(JobSpec, NamesTheFieldThatIsOutOfRange) {
   spec.heartbeat_timeout_ms = 99;
   EXPECT_EQ(spec.Validate().error().message,
             "heartbeat_timeout_ms is 99, it must be 100 to 600000");
+}
+
+TEST(JobSpec, OfAnEarlierVersionHasNoEnvironment) {
+  std::string text = SomeJob().ToJson();
+  const size_t begin = text.find("\"environment\"");
+  text.erase(begin, text.find("},", begin) + 2 - begin);
+  const auto spec = JobSpec::FromJson(text);
+  ASSERT_TRUE(spec) << spec.error().ToString();
+  EXPECT_TRUE(spec->environment.empty());
+}
+
+TEST(JobSpec, DoesNotSetWhatTheLauncherSets) {
+  for (const char* name : {"MUSTER_JOB", "", "A=B"}) {
+    JobSpec spec = SomeJob();
+    spec.environment = {{name, "x"}};
+    EXPECT_FALSE(spec.Validate()) << name;
+  }
 }
 
 TEST(JobSpec, DoesNotResumeFromNowhere) {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cxxopts.hpp>
 
-#include "launcher/verbs/suggest.h"
+#include "launcher/job/suggest.h"
 #include "launcher/verbs/text.h"
 #include "launcher/verbs/verb.h"
 

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/job/fields.h"
+#include "launcher/job/suggest.h"
 #include "launcher/verbs/progress.h"
-#include "launcher/verbs/suggest.h"
 #include "launcher/verbs/text.h"
 
 namespace muster {

@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "launcher/job/store.h"
+#include "launcher/verbs/origins.h"
 #include "launcher/verbs/program.h"
+#include "launcher/verbs/request.h"
 #include "launcher/verbs/run.h"
 #include "launcher/verbs/text.h"
 #include "runtime/state/checkpoint.h"
@@ -26,112 +30,207 @@ int DefaultWorkers() {
   return std::clamp(count, 1, kMostDefaultWorkers);
 }
 
+// What only a cluster can honour: an error, unless the user says that the job shall run here all the same.
+Status CheckMachines(const Request& request, RunPlan& plan) {
+  for (const FileError& error : NeedsKubernetes(request.file())) {
+    plan.set_aside.push_back(fmt::format("{}:{}:{}: {}", request.file_name(), error.at.line,
+                                         error.at.column,
+                                         error.message.substr(0, error.message.find(" needs "))));
+  }
+  if (plan.set_aside.empty() || request.HasFlag("platform")) return {};
+  return WithHint(request.Refuse(NeedsKubernetes(request.file())),
+                  "--platform local on the command line runs the file here and sets these aside");
+}
+
 // What the contract names and this version does not have.
-Status CheckAvailable(const Invocation& invocation) {
-  const std::string platform = invocation.Get("platform");
+Status CheckAvailable(const Request& request, RunPlan& plan) {
+  const std::string platform = request.HasFlag("platform")
+                                   ? request.flags().Get("platform")
+                                   : request.file().platform.value_or("local");
   if (platform == "kubernetes") {
     return WithHint(
         Err(Code::kUnimplemented,
-            "--platform kubernetes is not available in this version, it runs jobs on this machine"),
-        "leave --platform out");
+            "{} kubernetes is not available in this version, it runs jobs on this machine",
+            request.NameOf("platform", "platform")),
+        request.HasFlag("platform") ? "leave --platform out"
+                                    : "--platform local runs the same file on this machine");
   }
-  if (invocation.Has("platform") && platform != "local") {
+  if (platform != "local") {
     return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
                platform);
   }
-  if (invocation.Has("file")) {
-    return WithHint(
-        Err(Code::kUnimplemented, "-f {} is not available in this version", invocation.Get("file")),
-        "give the job as flags: launcher run --help");
-  }
-  const std::string collectives = invocation.Get("collectives");
+  const std::string collectives = request.HasFlag("collectives")
+                                      ? request.flags().Get("collectives")
+                                      : request.file().collectives.value_or("auto");
   if (collectives == "nccl" || collectives == "mpi") {
     return WithHint(
-        Err(Code::kUnimplemented, "--collectives {} is not available in this version, it has host",
-            collectives),
-        "leave --collectives out");
+        Err(Code::kUnimplemented, "{} {} is not available in this version, it has host",
+            request.NameOf("collectives", "collectives"), collectives),
+        request.HasFlag("collectives") ? "leave --collectives out" : "use auto or host");
   }
-  return {};
+  return CheckMachines(request, plan);
 }
 
-Result<std::string> ChoiceOf(const Invocation& invocation, const std::string& option,
+// The flag's value, else the file's, else the first of `allowed`. The file's has been checked.
+Result<std::string> ChoiceOf(const Request& request, const std::string& option,
+                             const std::optional<std::string>& in_file,
                              std::initializer_list<std::string_view> allowed) {
-  const std::string value =
-      invocation.Has(option) ? invocation.Get(option) : std::string(*allowed.begin());
+  if (!request.HasFlag(option)) return in_file.value_or(std::string(*allowed.begin()));
+  const std::string value = request.flags().Get(option);
   if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
   return Err(Code::kInvalidArgument, "--{} is \"{}\", it must be one of: {}", option, value,
              fmt::join(allowed, ", "));
 }
 
-Status ReadTimeout(const Invocation& invocation, const std::string& option, int64_t high,
-                   int& value) {
-  if (!invocation.Has(option)) return {};
+Status ReadTimeout(const Request& request, const std::string& option, int64_t high,
+                   const std::optional<int>& in_file, int& value) {
+  value = in_file.value_or(value);
+  if (!request.HasFlag(option)) return {};
   MUSTER_ASSIGN(const int64_t number,
-                ParseNumber("--" + option, invocation.Get(option), 100, high));
+                ParseNumber("--" + option, request.flags().Get(option), 100, high));
   value = static_cast<int>(number);
   return {};
 }
 
-Status PlanCheckpoints(const Invocation& invocation, JobSpec& spec) {
-  spec.resume = invocation.Has("resume");
-  if (!invocation.Has("checkpoint")) {
-    const char* needs = spec.resume                          ? "--resume"
-                        : invocation.Has("checkpoint-every") ? "--checkpoint-every"
-                                                             : nullptr;
+Result<WorkerRange> PlanWorkers(const Request& request) {
+  if (request.HasFlag("workers")) return ParseWorkers("--workers", request.flags().Get("workers"));
+  const int standard = DefaultWorkers();
+  return request.file().TotalWorkers().value_or(WorkerRange{standard, standard});
+}
+
+Status PlanName(const Request& request, JobSpec& spec) {
+  spec.name =
+      request.HasFlag("name") ? request.flags().Get("name") : request.file().name.value_or("");
+  if (!request.HasFlag("name") || IsJobName(spec.name)) return {};
+  return Err(Code::kInvalidArgument,
+             "--name is \"{}\", it must be 1 to 63 of a-z, 0-9 and -, and begin and end with a "
+             "letter or digit",
+             spec.name.substr(0, 100));
+}
+
+// Whether `folder` can be made or written to: the nearest folder that there is decides.
+bool CanBecomeWritable(fs::path folder) {
+  std::error_code error;
+  while (!fs::exists(folder, error) && folder.has_relative_path()) folder = folder.parent_path();
+  return fs::is_directory(folder, error) && ::access(folder.c_str(), W_OK) == 0;
+}
+
+// A resume must find the folder; a first run makes it, now rather than after an hour of training.
+Status MakeCheckpointFolder(const JobSpec& spec, const std::string& name, bool create) {
+  if (spec.resume) return {};
+  std::error_code error;
+  if (create) fs::create_directories(spec.checkpoint, error);
+  const bool writable = create ? !error && ::access(spec.checkpoint.c_str(), W_OK) == 0
+                               : CanBecomeWritable(spec.checkpoint);
+  if (writable) return {};
+  return Err(Code::kInvalidArgument, "{} is \"{}\", where nothing can be written: {}", name,
+             spec.checkpoint.string(), error ? error.message() : "Permission denied");
+}
+
+Status PlanCheckpoints(const Request& request, bool create, RunPlan& plan) {
+  JobSpec& spec = plan.spec;
+  const CheckpointRequest in_file = request.file().checkpoint.value_or(CheckpointRequest{});
+  spec.resume = request.HasFlag("resume") || in_file.resume.value_or(false);
+  if (!request.HasFlag("checkpoint") && in_file.dir.empty()) {
+    const char* needs = request.HasFlag("resume")             ? "--resume"
+                        : request.HasFlag("checkpoint-every") ? "--checkpoint-every"
+                                                              : nullptr;
     if (needs == nullptr) return {};
     return WithHint(Err(Code::kInvalidArgument, "{} needs to know where checkpoints are", needs),
                     "add --checkpoint DIR");
   }
-  if (invocation.Has("checkpoint-every")) {
+  spec.checkpoint_every = static_cast<uint64_t>(
+      in_file.every_steps.value_or(static_cast<int64_t>(spec.checkpoint_every)));
+  if (request.HasFlag("checkpoint-every")) {
     MUSTER_ASSIGN(
         const int64_t every,
-        ParseNumber("--checkpoint-every", invocation.Get("checkpoint-every"), 1, kMostSteps));
+        ParseNumber("--checkpoint-every", request.flags().Get("checkpoint-every"), 1, kMostSteps));
     spec.checkpoint_every = static_cast<uint64_t>(every);
   }
-  if (invocation.Get("checkpoint").empty()) {
-    return Err(Code::kInvalidArgument, "--checkpoint is \"\", it must be a folder");
-  }
+  const std::string name = request.NameOf("checkpoint", "checkpoint.dir");
   std::error_code error;
-  spec.checkpoint = fs::absolute(invocation.Get("checkpoint"), error).lexically_normal();
+  if (!request.HasFlag("checkpoint")) {
+    spec.checkpoint = request.Resolve(in_file.dir);
+  } else if (request.flags().Get("checkpoint").empty()) {
+    return Err(Code::kInvalidArgument, "--checkpoint is \"\", it must be a folder");
+  } else {
+    spec.checkpoint = fs::absolute(request.flags().Get("checkpoint"), error).lexically_normal();
+  }
   if (fs::exists(spec.checkpoint, error) && !fs::is_directory(spec.checkpoint, error)) {
-    return Err(Code::kInvalidArgument, "--checkpoint is \"{}\", which is a file, not a folder",
+    return Err(Code::kInvalidArgument, "{} is \"{}\", which is a file, not a folder", name,
                spec.checkpoint.string());
   }
   // Without --resume a run starts at step 0; an older run's checkpoints would be taken for its own later.
-  if (const auto old = ListCheckpoints(spec.checkpoint); !spec.resume && !old.empty()) {
-    return WithHint(Err(Code::kInvalidArgument,
-                        "--checkpoint {} holds checkpoints up to step {} of an earlier run",
-                        spec.checkpoint.string(), old.front().step),
-                    "add --resume to go on from there, or name another folder");
+  const auto old = ListCheckpoints(spec.checkpoint);
+  if (!spec.resume && !old.empty()) {
+    return WithHint(
+        Err(Code::kInvalidArgument, "{} {} holds checkpoints up to step {} of an earlier run", name,
+            spec.checkpoint.string(), old.front().step),
+        "add --resume to go on from there, or name another folder");
   }
-  // A resume must find the folder; a first run makes it, now rather than after an hour of training.
-  if (!spec.resume) fs::create_directories(spec.checkpoint, error);
-  if (!spec.resume && (error || ::access(spec.checkpoint.c_str(), W_OK) != 0)) {
-    return Err(Code::kInvalidArgument, "--checkpoint is \"{}\", where nothing can be written: {}",
-               spec.checkpoint.string(), error ? error.message() : "Permission denied");
-  }
-  return {};
+  if (!old.empty()) plan.newest_checkpoint = old.front().step;
+  return MakeCheckpointFolder(spec, name, create);
 }
 
-Status PlanProgram(const Invocation& invocation, JobSpec& spec) {
-  if (!invocation.has_program || invocation.program.empty()) {
+// The program after `--`, which starts in the current folder.
+Status PlanTypedProgram(const Request& request, const std::string& search_path, const fs::path& own,
+                        JobSpec& spec) {
+  const auto& words = request.flags().program;
+  if (words.empty()) {
     return WithHint(
         Err(Code::kInvalidArgument, "no program is given"),
         "put it after `--`, for example: launcher run --workers 4 -- digits --steps 400");
   }
+  MUSTER_ASSIGN(spec.executable, FindProgram(words[0], search_path, own));
+  spec.argv = words;
+  std::error_code error;
+  spec.cwd = fs::current_path(error);
+  if (!error) return {};
+  return WithHint(Err(Code::kFailedPrecondition, "the current folder is not there any more: {}",
+                      error.message()),
+                  "change to another folder");
+}
+
+Status PlanProgram(const Request& request, JobSpec& spec) {
   const char* path = std::getenv("PATH");
+  const std::string search_path = path == nullptr ? "/usr/bin:/bin" : path;
   std::error_code error;
   const fs::path own = fs::read_symlink("/proc/self/exe", error).parent_path();
-  MUSTER_ASSIGN(spec.executable,
-                FindProgram(invocation.program[0], path == nullptr ? "/usr/bin:/bin" : path, own));
-  spec.argv = invocation.program;
-  spec.cwd = fs::current_path(error);
-  if (error) {
-    return WithHint(Err(Code::kFailedPrecondition, "the current folder is not there any more: {}",
-                        error.message()),
-                    "change to another folder");
+  const auto& in_file = request.file().program;
+  if (request.flags().has_program || !in_file) {
+    return PlanTypedProgram(request, search_path, own, spec);
   }
+  // A path counts from the file's folder, a name is looked up as ever.
+  const bool is_path = in_file->path.find('/') != in_file->path.npos;
+  auto found = FindProgram(is_path ? request.Resolve(in_file->path).string() : in_file->path,
+                           search_path, own);
+  if (!found) {
+    Error error_there = std::move(found.error());
+    error_there.message =
+        fmt::format("{}: {}", request.PlaceText("program.path"), error_there.message);
+    return tl::unexpected(std::move(error_there));
+  }
+  spec.executable = std::move(*found);
+  spec.argv = {in_file->path};
+  spec.argv.insert(spec.argv.end(), in_file->args.begin(), in_file->args.end());
+  spec.cwd = request.folder();
   return {};
+}
+
+// Nothing is sent along on this machine, but what the program needs must be there.
+Status CheckFiles(const Request& request) {
+  std::vector<FileError> missing;
+  const auto& files = request.file().files;
+  for (size_t i = 0; i < files.size(); ++i) {
+    std::error_code error;
+    if (fs::exists(request.Resolve(files[i]), error)) continue;
+    const std::string place = fmt::format("files[{}]", i);
+    missing.push_back(
+        {request.file().places.at(place),
+         fmt::format("{} is {}, which is not there", place, request.Resolve(files[i]).string())});
+  }
+  if (missing.empty()) return {};
+  return request.Refuse(missing);
 }
 
 // job.json is text; bytes that are none would not arrive as they were typed.
@@ -154,33 +253,35 @@ Status CheckText(const JobSpec& spec) {
 
 }  // namespace
 
-Result<JobSpec> PlanJob(const Invocation& invocation) {
-  MUSTER_TRY(CheckAvailable(invocation));
-  JobSpec spec;
-  WorkerRange workers{DefaultWorkers(), DefaultWorkers()};
-  if (invocation.Has("workers")) {
-    MUSTER_ASSIGN(workers, ParseWorkers("--workers", invocation.Get("workers")));
-  }
+Result<RunPlan> PlanRun(const Invocation& invocation, bool create_folders) {
+  MUSTER_ASSIGN(const Request request, Request::Create(invocation));
+  RunPlan plan;
+  JobSpec& spec = plan.spec;
+  const JobFile& file = request.file();
+  MUSTER_TRY(CheckAvailable(request, plan));
+  MUSTER_ASSIGN(const WorkerRange workers, PlanWorkers(request));
   spec.min_workers = workers.min;
   spec.max_workers = workers.max;
-  MUSTER_ASSIGN(spec.reduce, ChoiceOf(invocation, "reduce", {"exact", "float"}));
-  MUSTER_ASSIGN(spec.collectives, ChoiceOf(invocation, "collectives", {"auto", "host"}));
-  MUSTER_TRY(ReadTimeout(invocation, "heartbeat-timeout-ms", 600'000, spec.heartbeat_timeout_ms));
-  MUSTER_TRY(ReadTimeout(invocation, "step-timeout-ms", 86'400'000, spec.step_timeout_ms));
-  MUSTER_TRY(ReadTimeout(invocation, "start-timeout-ms", 86'400'000, spec.start_timeout_ms));
-  spec.name = invocation.Get("name");
-  if (invocation.Has("name") && !IsJobName(spec.name)) {
-    return Err(Code::kInvalidArgument,
-               "--name is \"{}\", it must be 1 to 63 of a-z, 0-9 and -, and begin and end with a "
-               "letter or digit",
-               spec.name.substr(0, 100));
-  }
-  MUSTER_TRY(PlanProgram(invocation, spec));
-  MUSTER_TRY(PlanCheckpoints(invocation, spec));
+  MUSTER_ASSIGN(spec.reduce, ChoiceOf(request, "reduce", file.reduce, {"exact", "float"}));
+  MUSTER_ASSIGN(spec.collectives,
+                ChoiceOf(request, "collectives", file.collectives, {"auto", "host"}));
+  MUSTER_TRY(ReadTimeout(request, "heartbeat-timeout-ms", 600'000, file.heartbeat_timeout_ms,
+                         spec.heartbeat_timeout_ms));
+  MUSTER_TRY(ReadTimeout(request, "step-timeout-ms", 86'400'000, file.step_timeout_ms,
+                         spec.step_timeout_ms));
+  MUSTER_TRY(ReadTimeout(request, "start-timeout-ms", 86'400'000, file.start_timeout_ms,
+                         spec.start_timeout_ms));
+  spec.environment = file.environment;
+  MUSTER_TRY(PlanName(request, spec));
+  MUSTER_TRY(PlanProgram(request, spec));
+  MUSTER_TRY(CheckFiles(request));
+  MUSTER_TRY(PlanCheckpoints(request, create_folders, plan));
   MUSTER_TRY(CheckText(spec));
+  plan.values = Origins(request, spec);
+  plan.name_is_random = spec.name.empty();
   if (spec.name.empty()) spec.name = NameFor(spec.argv[0], RandomHex(2));
-  spec.detached = invocation.Has("detach");
-  return spec;
+  spec.detached = request.HasFlag("detach");
+  return plan;
 }
 
 }  // namespace muster

@@ -15,7 +15,9 @@ Result<JobSpec> Plan(Words arguments, Words program = {"/bin/true", "--steps", "
   arguments.insert(arguments.end(), program.begin(), program.end());
   const auto invocation = ParseInvocation(Verbs().front(), arguments);
   if (!invocation) return tl::unexpected(invocation.error());
-  return PlanJob(*invocation);
+  auto plan = PlanRun(*invocation, true);
+  if (!plan) return tl::unexpected(plan.error());
+  return plan->spec;
 }
 
 TEST(Plan, HasDefaultsForEverythingButTheProgram) {
@@ -80,7 +82,7 @@ TEST(Plan, RefusesEveryValueOutOfRangeAndNamesIt) {
       {{"--collectives", "mpi"}, "--collectives mpi"},
       {{"--collectives", "x"}, "--collectives"},
       {{"--reduce", "double"}, "--reduce"},
-      {{"-f", "job.yaml"}, "-f job.yaml"},
+      {{"-f", "no-job.yaml"}, "-f no-job.yaml"},
       {{"--heartbeat-timeout-ms", "99"}, "--heartbeat-timeout-ms"},
       {{"--heartbeat-timeout-ms", "600001"}, "--heartbeat-timeout-ms"},
       {{"--step-timeout-ms", "-5"}, "--step-timeout-ms"},

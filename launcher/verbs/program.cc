@@ -7,7 +7,7 @@
 #include <fstream>
 #include <vector>
 
-#include "launcher/verbs/suggest.h"
+#include "launcher/job/suggest.h"
 
 namespace muster {
 namespace {

@@ -32,7 +32,7 @@ int64_t UnixMilliseconds() {
       .count();
 }
 
-std::string PlanText(const JobSpec& spec, const JobFolder& folder) {
+std::string PlanText(const RunPlan& plan, const JobSpec& spec, const JobFolder& folder) {
   std::string text =
       fmt::format("job {}: {} on this machine, {} reduction\n  program {}\n  folder  {}\n",
                   spec.name, WorkersText(spec.min_workers, spec.max_workers), spec.reduce,
@@ -40,6 +40,14 @@ std::string PlanText(const JobSpec& spec, const JobFolder& folder) {
   if (!spec.checkpoint.empty()) {
     text += fmt::format("  checkpoints in {} every {} steps{}\n", spec.checkpoint.string(),
                         spec.checkpoint_every, spec.resume ? ", resumes from the newest" : "");
+  }
+  for (const Origin& value : plan.values) {
+    if (value.overrides.empty()) continue;
+    text += fmt::format("  {} {} overrides {} of the job file\n", value.from, value.value,
+                        value.overrides);
+  }
+  for (const std::string& key : plan.set_aside) {
+    text += fmt::format("  set aside on this machine: {}\n", key);
   }
   return text;
 }
@@ -157,14 +165,15 @@ Result<int> RunDetached(const Invocation& invocation, const JobSpec& spec, const
 Result<int> RunJob(const Invocation& invocation) {
   // From here on they are the supervisor's, whichever thread they would hit, and however early they come.
   BlockSignals({SIGINT, SIGTERM, SIGHUP, SIGCHLD});
-  MUSTER_ASSIGN(JobSpec spec, PlanJob(invocation));
+  MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, true));
+  JobSpec spec = plan.spec;
   MUSTER_ASSIGN(const std::filesystem::path home, MusterHome());
   const JobStore store(home);
   spec.id = RandomHex(16);
   spec.supervisor_pid = ::getpid();
   spec.created_ms = UnixMilliseconds();
   MUSTER_ASSIGN(CreatedJob job, store.Create(spec));
-  PrintError(PlanText(spec, job.folder));
+  PrintError(PlanText(plan, spec, job.folder));
   if (spec.detached) return RunDetached(invocation, spec, store, std::move(job));
   return RunForeground(invocation, spec, job);
 }

@@ -8,15 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/job/job.h"
 #include "runtime/base/status.h"
 
 namespace muster {
-
-struct WorkerRange {
-  int min = 1;
-  int max = 1;
-  bool operator==(const WorkerRange&) const = default;
-};
 
 // "4" or "2:8". `what` names the value in the error. Errors: kInvalidArgument with the value and the range.
 Result<WorkerRange> ParseWorkers(std::string_view what, const std::string& text);

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "launcher/verbs/suggest.h"
+#include "launcher/job/suggest.h"
 
 namespace muster {
 namespace {

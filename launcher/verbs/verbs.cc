@@ -1,10 +1,10 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/agent/agent.h"
+#include "launcher/job/suggest.h"
 #include "launcher/rendezvous/run_coordinator.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/run.h"
-#include "launcher/verbs/suggest.h"
 #include "launcher/verbs/text.h"
 #include "launcher/verbs/verb.h"
 #include "runtime/base/log.h"
@@ -29,50 +29,80 @@ Result<int> AgentVerb(const Invocation& invocation) {
   return 0;
 }
 
+// What says how to run a job: `run` and `plan` take the same.
+std::vector<OptionSpec> RunOptions() {
+  return {
+      {0, "name", "NAME", "the job's name (default: the program's, with a suffix)"},
+      {'w', "workers", "N|MIN:MAX",
+       "workers to train with, 1 to 4096 (default: one a core, at most 4)"},
+      {0, "platform", "local|kubernetes", "where to run (default: local)"},
+      {'f', "file", "JOB.yaml", "the job as a file; flags win over it (docs/job-file.md)"},
+      {0, "collectives", "auto|host|nccl|mpi", "how gradients are summed (default: auto)"},
+      {0, "reduce", "exact|float", "exact: same bits for any number of workers (default)"},
+      {0, "checkpoint", "DIR", "keep checkpoints here"},
+      {0, "checkpoint-every", "STEPS", "steps between checkpoints (default: 100)"},
+      {0, "resume", "", "start from the newest checkpoint in --checkpoint"},
+      {'d', "detach", "", "return once the job runs; it goes on without the terminal"},
+      {0, "heartbeat-timeout-ms", "MS",
+       "silence after which a worker is evicted, 100 to 600000 (default: 3000)"},
+      {0, "step-timeout-ms", "MS", "longest step of a worker, 100 to 86400000 (default: 60000)"},
+      {0, "start-timeout-ms", "MS",
+       "longest wait for enough workers, 100 to 86400000 (default: 60000)"},
+      {'y', "yes", "", "ask nothing (local jobs never ask)"},
+      kOutput,
+      kHelp};
+}
+
 Verb RunVerb() {
   return {.name = "run",
-          .usage = "[OPTIONS] -- PROGRAM [ARGS...]",
+          .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
           .summary = "start a training job and follow it",
           .details =
               "Everything after `--` is the program and its own arguments, verbatim. A PROGRAM "
               "without a slash is looked up in\n"
               "PATH, then beside the launcher. Ctrl-C stops the job after its step, a second one "
               "kills it.\n"
+              "A job file says the same as flags do, and what a cluster needs besides; `launcher "
+              "schema` lists its keys, flags win\n"
+              "over it, and its paths count from its folder.\n"
               "Exit codes: 0 done or stopped, 1 internal, 2 configuration, 3 the job failed, 4 too "
               "few workers in time,\n"
               "6 no usable checkpoint, 130 and 143 ended by a signal.\n\n"
               "Examples:\n"
               "  launcher run --workers 4 -- digits --steps 400\n"
               "  launcher run --workers 2:8 --checkpoint ckpt --detach -- ./train --data d\n"
+              "  launcher run -f job.yaml --workers 2\n"
               "  launcher run --workers 3 --checkpoint ckpt --resume -o json -- ./train\n",
-          .options =
-              {{0, "name", "NAME", "the job's name (default: the program's, with a suffix)"},
-               {'w', "workers", "N|MIN:MAX",
-                "workers to train with, 1 to 4096 (default: one a core, at most 4)"},
-               {0, "platform", "local|kubernetes", "where to run (default: local)"},
-               {'f', "file", "JOB.yaml", "job description (not in this version)"},
-               {0, "collectives", "auto|host|nccl|mpi", "how gradients are summed (default: auto)"},
-               {0, "reduce", "exact|float", "exact: same bits for any number of workers (default)"},
-               {0, "checkpoint", "DIR", "keep checkpoints here"},
-               {0, "checkpoint-every", "STEPS", "steps between checkpoints (default: 100)"},
-               {0, "resume", "", "start from the newest checkpoint in --checkpoint"},
-               {'d', "detach", "", "return once the job runs; it goes on without the terminal"},
-               {0, "heartbeat-timeout-ms", "MS",
-                "silence after which a worker is evicted, 100 to 600000 (default: 3000)"},
-               {0, "step-timeout-ms", "MS",
-                "longest step of a worker, 100 to 86400000 (default: 60000)"},
-               {0, "start-timeout-ms", "MS",
-                "longest wait for enough workers, 100 to 86400000 (default: 60000)"},
-               {'y', "yes", "", "ask nothing (local jobs never ask)"},
-               kOutput,
-               kHelp},
+          .options = RunOptions(),
           .takes_program = true,
           .run = RunJob};
+}
+
+Verb PlanVerb() {
+  return {.name = "plan",
+          .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
+          .summary = "say what `run` would do with the same arguments, and start nothing",
+          .details =
+              "Shows workers, processes, the program found, where training would begin, and where "
+              "each value comes from.\n"
+              "Exit code 2 if `run` would refuse.\n"
+              "Example: launcher plan -f job.yaml --workers 2\n",
+          .options = RunOptions(),
+          .takes_program = true,
+          .run = ShowPlan};
 }
 
 std::vector<Verb> MakeVerbs() {
   return {
       RunVerb(),
+      PlanVerb(),
+      {.name = "schema",
+       .usage = "[OPTIONS]",
+       .summary = "list the keys of a job file",
+       .details = "With -o json: a JSON Schema, for editors.\nExample: launcher schema -o json > "
+                  "muster.schema.json\n",
+       .options = {kOutput, kHelp},
+       .run = ShowSchema},
       {.name = "ps",
        .usage = "[OPTIONS]",
        .summary = "list the jobs on this machine",

@@ -29,7 +29,7 @@ BAD_RUN_FLAGS = [
     (("--reduce", "inexact"), "--reduce"), (("--reduce", ""), "--reduce"),
     (("--collectives", "smoke"), "--collectives"), (("--collectives", "nccl"), "--collectives"),
     (("--platform", "moon"), "--platform"), (("--platform", "kubernetes"), "--platform"),
-    (("-f", "job.yaml"), "-f"),
+    (("-f", "no-such-job.yaml"), "-f"), (("-f", ""), "-f"),
     (("--name", "Upper"), "--name"), (("--name", "../up"), "--name"), (("--name", ""), "--name"),
     (("--name", "a" * 64), "--name"), (("--name", "-a"), "--name"), (("--name", "a/b"), "--name"),
     (("--checkpoint", ""), "--checkpoint"), (("--checkpoint", "/dev/null"), "--checkpoint"),

@@ -1,4 +1,4 @@
-#include "launcher/verbs/suggest.h"
+#include "launcher/job/suggest.h"
 
 #include <algorithm>
 #include <utility>
