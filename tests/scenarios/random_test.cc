@@ -215,6 +215,13 @@ class History {
   Duration recovery_time_{};
 };
 
+// Histories that once ended badly: a worker trained alone, a failed build was waited for, a dismissal was taken for a failure.
+constexpr uint64_t kOnceWrong[] = {5609, 13764, 15250, 23358, 30165, 36494, 50207, 229468, 274168};
+
+TEST(RandomHistories, EndWellThatOnceDidNot) {
+  for (const uint64_t seed : kOnceWrong) EXPECT_EQ(History(seed, false).Play(), "") << seed;
+}
+
 TEST(RandomHistories, KeepTheInvariantsAndRecover) {
   const uint64_t first = FromEnvironment("MUSTER_SEED", 1);
   const uint64_t count =
