@@ -152,7 +152,7 @@ class Builder final : public YAML::EventHandler {
   Builder(const Source& source, std::vector<FileError>& errors)
       : source_(source), errors_(errors) {}
 
-  Node Take() { return std::move(root_); }
+  DocumentNode Take() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (!std::exchange(begun_, true)) return;
@@ -162,10 +162,10 @@ class Builder final : public YAML::EventHandler {
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    Node node{.kind = Node::Kind::kNothing, .at = source_.At(mark)};
+    DocumentNode node{.kind = DocumentNode::Kind::kNothing, .at = source_.At(mark)};
     if (AwaitsValue()) {
       // An empty value has the place of what follows it; its key says more.
-      const Entry& entry = frames_.back().node.entries.back();
+      const DocumentEntry& entry = frames_.back().node.entries.back();
       const std::string_view text = source_.From(mark);
       const bool written = text.starts_with('~') || text.starts_with("null") ||
                            text.starts_with("Null") || text.starts_with("NULL");
@@ -176,40 +176,40 @@ class Builder final : public YAML::EventHandler {
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     Complain(mark, "aliases are not allowed; write the value out");
-    Add(mark, "", 0, {.kind = Node::Kind::kRefused, .at = source_.At(mark)});
+    Add(mark, "", 0, {.kind = DocumentNode::Kind::kRefused, .at = source_.At(mark)});
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
-    Node node{.kind = Node::Kind::kText, .at = source_.At(mark), .text = value};
+    DocumentNode node{.kind = DocumentNode::Kind::kText, .at = source_.At(mark), .text = value};
     node.plain = tag == "?";
     const std::string_view text = source_.From(mark);
     // yaml-cpp folds lines into one, and takes the end of the file for a closing quote.
     if (node.plain && anchor == 0 && !text.starts_with(value)) {
       Complain(mark, "text without quotes goes on in the next line; put it in quotes");
-      node.kind = Node::Kind::kRefused;
+      node.kind = DocumentNode::Kind::kRefused;
     } else if (!node.plain && !IsClosed(text)) {
       Complain(mark, "the quote that begins here is not closed");
-      node.kind = Node::Kind::kRefused;
+      node.kind = DocumentNode::Kind::kRefused;
     }
     Add(mark, tag, anchor, std::move(node));
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
-    Open(mark, tag, anchor, Node::Kind::kList);
+    Open(mark, tag, anchor, DocumentNode::Kind::kList);
   }
   void OnSequenceEnd() override { Close(); }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   YAML::EmitterStyle::value) override {
-    Open(mark, tag, anchor, Node::Kind::kMapping);
+    Open(mark, tag, anchor, DocumentNode::Kind::kMapping);
   }
   void OnMapEnd() override { Close(); }
 
  private:
   struct Frame {
     YAML::Mark mark;
-    Node node;
+    DocumentNode node;
     std::map<std::string, int> keys;  // with their lines
     bool value_next = false;          // kMapping: a key has been read
     bool drop_value = false;          // its key was refused
@@ -246,7 +246,7 @@ class Builder final : public YAML::EventHandler {
   }
 
   void Open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-            Node::Kind kind) {
+            DocumentNode::Kind kind) {
     if (frames_.size() >= kMaxJobFileDepth) {
       Complain(mark, fmt::format("nested deeper than {} levels", kMaxJobFileDepth));
       throw Stop();
@@ -259,19 +259,20 @@ class Builder final : public YAML::EventHandler {
   void Close() {
     Frame frame = std::move(frames_.back());
     frames_.pop_back();
-    if (frame.refused) frame.node.kind = Node::Kind::kRefused;
+    if (frame.refused) frame.node.kind = DocumentNode::Kind::kRefused;
     Attach(frame.mark, std::move(frame.node));
   }
 
-  void Add(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Node node) {
-    if (!CheckProperties(mark, tag, anchor)) node.kind = Node::Kind::kRefused;
+  void Add(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+           DocumentNode node) {
+    if (!CheckProperties(mark, tag, anchor)) node.kind = DocumentNode::Kind::kRefused;
     Attach(mark, std::move(node));
   }
 
-  void Attach(const YAML::Mark& mark, Node node) {
+  void Attach(const YAML::Mark& mark, DocumentNode node) {
     if (frames_.empty()) {
       root_ = std::move(node);
-    } else if (frames_.back().node.kind == Node::Kind::kList) {
+    } else if (frames_.back().node.kind == DocumentNode::Kind::kList) {
       frames_.back().node.items.push_back(std::move(node));
     } else if (std::exchange(frames_.back().value_next, !frames_.back().value_next)) {
       if (!frames_.back().drop_value) frames_.back().node.entries.back().value = std::move(node);
@@ -280,11 +281,11 @@ class Builder final : public YAML::EventHandler {
     }
   }
 
-  void AddKey(const YAML::Mark& mark, Node node) {
+  void AddKey(const YAML::Mark& mark, DocumentNode node) {
     Frame& frame = frames_.back();
     frame.drop_value = true;
-    if (node.kind == Node::Kind::kRefused) return;
-    if (node.kind != Node::Kind::kText) return Complain(mark, "a key must be a word");
+    if (node.kind == DocumentNode::Kind::kRefused) return;
+    if (node.kind != DocumentNode::Kind::kText) return Complain(mark, "a key must be a word");
     const auto [first, is_new] = frame.keys.emplace(node.text, node.at.line);
     if (!is_new) {
       return Complain(
@@ -297,7 +298,7 @@ class Builder final : public YAML::EventHandler {
   const Source& source_;
   std::vector<FileError>& errors_;
   std::vector<Frame> frames_;
-  Node root_;
+  DocumentNode root_;
   bool begun_ = false;
 };
 
@@ -333,9 +334,9 @@ void Parse(const Source& source, Document& document) {
 
 }  // namespace
 
-const Entry* Node::Find(std::string_view key) const {
+const DocumentEntry* DocumentNode::Find(std::string_view key) const {
   const auto found = std::find_if(entries.begin(), entries.end(),
-                                  [&](const Entry& entry) { return entry.key == key; });
+                                  [&](const DocumentEntry& entry) { return entry.key == key; });
   return found == entries.end() ? nullptr : &*found;
 }
 

@@ -33,9 +33,9 @@ struct FileError {
   auto operator<=>(const FileError&) const = default;
 };
 
-struct Entry;
+struct DocumentEntry;
 
-struct Node {
+struct DocumentNode {
   enum class Kind {
     kNothing,  // ~, null, or no value at all
     kText,     // a scalar
@@ -44,24 +44,24 @@ struct Node {
     kRefused,  // an error has been reported, nothing is known of it
   };
   Kind kind = Kind::kNothing;
-  Position at;                 // of its first character; of its key if there is none
-  std::string text;            // kText
-  bool plain = false;          // kText: written without quotes
-  std::vector<Node> items;     // kList
-  std::vector<Entry> entries;  // kMapping, in the order of the file, each key once
+  Position at;                         // of its first character; of its key if there is none
+  std::string text;                    // kText
+  bool plain = false;                  // kText: written without quotes
+  std::vector<DocumentNode> items;     // kList
+  std::vector<DocumentEntry> entries;  // kMapping, in the order of the file, each key once
 
   // The entry of a mapping, or null.
-  const Entry* Find(std::string_view key) const;
+  const DocumentEntry* Find(std::string_view key) const;
 };
 
-struct Entry {
+struct DocumentEntry {
   std::string key;
   Position at;  // of the key
-  Node value;
+  DocumentNode value;
 };
 
 struct Document {
-  Node root;
+  DocumentNode root;
   std::vector<FileError> errors;
   bool complete = false;  // the whole text was read; if not, `root` lacks what follows the error
 };

@@ -21,7 +21,7 @@ TEST(Document, KeepsScalarsAsTheyAreWrittenAndKnowsWhereTheyStand) {
   const Document document = ReadDocument("a: no\nb:\n  - 010\n  - \"x y\"\nc: {d: 2:8, e: ~}\n");
   ASSERT_TRUE(document.errors.empty());
   EXPECT_TRUE(document.complete);
-  const Node& root = document.root;
+  const DocumentNode& root = document.root;
   EXPECT_EQ(root.Find("a")->value.text, "no");
   EXPECT_EQ(root.Find("a")->value.at, (Position{1, 4}));
   EXPECT_EQ(root.Find("b")->at, (Position{2, 1}));
@@ -31,7 +31,7 @@ TEST(Document, KeepsScalarsAsTheyAreWrittenAndKnowsWhereTheyStand) {
   EXPECT_FALSE(root.Find("b")->value.items[1].plain);
   EXPECT_EQ(root.Find("b")->value.items[1].at, (Position{4, 5}));
   EXPECT_EQ(root.Find("c")->value.Find("d")->value.text, "2:8");
-  EXPECT_EQ(root.Find("c")->value.Find("e")->value.kind, Node::Kind::kNothing);
+  EXPECT_EQ(root.Find("c")->value.Find("e")->value.kind, DocumentNode::Kind::kNothing);
   EXPECT_EQ(root.Find("c")->value.Find("e")->value.at, (Position{5, 16}));
   EXPECT_EQ(root.Find("z"), nullptr);
 }

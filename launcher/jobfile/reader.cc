@@ -139,9 +139,9 @@ Growth ReadGrowth(Section& section) {
 }
 
 void ReadDevice(Section& section, Pool& pool) {
-  const Node* node = section.Find("device");
+  const DocumentNode* node = section.Find("device");
   if (node == nullptr) return;
-  if (node->kind == Node::Kind::kText) {
+  if (node->kind == DocumentNode::Kind::kText) {
     pool.gpu = section.Choice("device") == "gpu";
     return;
   }
@@ -215,10 +215,10 @@ std::optional<int> Timeout(Section& top, std::string_view key) {
 
 }  // namespace
 
-JobFile ReadJob(const Node& root, Findings& findings) {
+JobFile ReadJob(const DocumentNode& root, Findings& findings) {
   JobFile job;
-  if (root.kind == Node::Kind::kRefused) return job;
-  if (root.kind != Node::Kind::kMapping) {
+  if (root.kind == DocumentNode::Kind::kRefused) return job;
+  if (root.kind != DocumentNode::Kind::kMapping) {
     findings.errors.push_back(
         {root.at, fmt::format("the job is {}, it must be a mapping with the keys {}", Shown(root),
                               fmt::join(KeysOf(""), ", "))});

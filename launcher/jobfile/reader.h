@@ -10,6 +10,6 @@
 namespace muster {
 
 // What `root` describes, as far as it is right; everything that is wrong with it is added to `findings`, in no particular order.
-JobFile ReadJob(const Node& root, Findings& findings);
+JobFile ReadJob(const DocumentNode& root, Findings& findings);
 
 }  // namespace muster

@@ -23,7 +23,7 @@ std::string_view WithoutZeros(std::string_view text) {
 }
 
 // What is wrong with a text that is no plain decimal number, as the end of a sentence.
-std::string WhyNoNumber(const Node& node) {
+std::string WhyNoNumber(const DocumentNode& node) {
   const std::string_view text = node.text;
   int64_t hex = 0;
   if (!node.plain && IsDigits(text)) return "write it without quotes";
@@ -38,10 +38,10 @@ std::string WhyNoNumber(const Node& node) {
 
 }  // namespace
 
-std::string Shown(const Node& node) {
+std::string Shown(const DocumentNode& node) {
   constexpr size_t kLongest = 60;
   switch (node.kind) {
-    case Node::Kind::kText: {
+    case DocumentNode::Kind::kText: {
       std::string text = node.text.substr(0, kLongest);
       while (!text.empty() && text.size() == kLongest && (text.back() & 0x80) != 0) text.pop_back();
       for (char& c : text) {
@@ -49,18 +49,18 @@ std::string Shown(const Node& node) {
       }
       return fmt::format("\"{}{}\"", text, node.text.size() > kLongest ? "..." : "");
     }
-    case Node::Kind::kList:
+    case DocumentNode::Kind::kList:
       return "a list";
-    case Node::Kind::kMapping:
+    case DocumentNode::Kind::kMapping:
       return "a mapping";
     default:
       return "empty";
   }
 }
 
-Result<int64_t> ReadWholeNumber(const Node& node, int64_t low, int64_t high) {
+Result<int64_t> ReadWholeNumber(const DocumentNode& node, int64_t low, int64_t high) {
   const std::string must = fmt::format("it must be a whole number from {} to {}", low, high);
-  if (node.kind != Node::Kind::kText) {
+  if (node.kind != DocumentNode::Kind::kText) {
     return Err(Code::kInvalidArgument, "is {}, {}", Shown(node), must);
   }
   const bool decimal = node.plain && IsDigits(node.text) && node.text == WithoutZeros(node.text);
@@ -73,21 +73,21 @@ Result<int64_t> ReadWholeNumber(const Node& node, int64_t low, int64_t high) {
   return Err(Code::kInvalidArgument, "is {}, {}", node.text.substr(0, 30), must);
 }
 
-Result<bool> ReadSwitch(const Node& node) {
-  if (node.kind == Node::Kind::kText && node.plain) {
+Result<bool> ReadSwitch(const DocumentNode& node) {
+  if (node.kind == DocumentNode::Kind::kText && node.plain) {
     if (node.text == "true") return true;
     if (node.text == "false") return false;
   }
   return Err(Code::kInvalidArgument, "is {}, it must be true or false{}", Shown(node),
-             node.kind == Node::Kind::kText && !node.plain ? ", without quotes" : "");
+             node.kind == DocumentNode::Kind::kText && !node.plain ? ", without quotes" : "");
 }
 
-Result<std::string> ReadText(const Node& node) {
-  if (node.kind == Node::Kind::kNothing) {
+Result<std::string> ReadText(const DocumentNode& node) {
+  if (node.kind == DocumentNode::Kind::kNothing) {
     return Err(Code::kInvalidArgument,
                "has no value; write \"\" for an empty text, and quotes around ~ or null");
   }
-  if (node.kind != Node::Kind::kText) {
+  if (node.kind != DocumentNode::Kind::kText) {
     return Err(Code::kInvalidArgument, "is {}, it must be text", Shown(node));
   }
   if (node.text.find('\0') != std::string::npos) {
@@ -100,10 +100,10 @@ Result<std::string> ReadText(const Node& node) {
   return node.text;
 }
 
-Result<WorkerRange> ReadWorkers(const Node& node, int lowest) {
+Result<WorkerRange> ReadWorkers(const DocumentNode& node, int lowest) {
   const std::string must = fmt::format(
       "it must be a number from {} to {}, or two of them as MIN:MAX", lowest, kMaxWorkers);
-  if (node.kind != Node::Kind::kText) {
+  if (node.kind != DocumentNode::Kind::kText) {
     return Err(Code::kInvalidArgument, "is {}, {}", Shown(node), must);
   }
   const std::string_view text = node.text;

@@ -14,18 +14,18 @@
 namespace muster {
 
 // A whole number from `low` to `high` in decimal digits without leading zeros, quotes, sign, exponent or separators.
-Result<int64_t> ReadWholeNumber(const Node& node, int64_t low, int64_t high);
+Result<int64_t> ReadWholeNumber(const DocumentNode& node, int64_t low, int64_t high);
 
 // `true` or `false`, without quotes.
-Result<bool> ReadSwitch(const Node& node);
+Result<bool> ReadSwitch(const DocumentNode& node);
 
 // The text as it is written; plain or quoted makes no difference. Errors: nothing there, a list or mapping, a NUL, too long.
-Result<std::string> ReadText(const Node& node);
+Result<std::string> ReadText(const DocumentNode& node);
 
 // "4" or "2:8", plain or quoted; the minimum may be as low as `lowest`.
-Result<WorkerRange> ReadWorkers(const Node& node, int lowest);
+Result<WorkerRange> ReadWorkers(const DocumentNode& node, int lowest);
 
 // The node as a message shows it: `"text"`, `a list`, `nothing`; shortened.
-std::string Shown(const Node& node);
+std::string Shown(const DocumentNode& node);
 
 }  // namespace muster

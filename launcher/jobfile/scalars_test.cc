@@ -7,7 +7,7 @@
 namespace muster {
 namespace {
 
-Node Value(std::string_view text) {
+DocumentNode Value(std::string_view text) {
   const Document document = ReadDocument(fmt::format("value: {}\n", text));
   MUSTER_CHECK(document.errors.empty(), "{}: {}", text, document.errors[0].message);
   return document.root.Find("value")->value;

@@ -17,12 +17,12 @@ std::string Suggestion(const std::string& typed, const std::vector<std::string>&
 
 }  // namespace
 
-Section::Section(const Node& node, std::string path, std::string row, Findings& findings)
+Section::Section(const DocumentNode& node, std::string path, std::string row, Findings& findings)
     : node_(&node), path_(std::move(path)), row_(std::move(row)), findings_(&findings) {
   const std::vector<std::string> keys = KeysOf(row_);
-  for (const Entry& entry : node.entries) {
+  for (const DocumentEntry& entry : node.entries) {
     if (std::find(keys.begin(), keys.end(), entry.key) != keys.end()) continue;
-    const Node shown{.kind = Node::Kind::kText, .text = entry.key};
+    const DocumentNode shown{.kind = DocumentNode::Kind::kText, .text = entry.key};
     findings_->errors.push_back(
         {entry.at, fmt::format("there is no key {} {}; {}", Shown(shown),
                                path_.empty() ? "in a job file" : "in " + path_,
@@ -46,25 +46,25 @@ void Section::Report(Position at, std::string_view path, const std::string& sent
   findings_->errors.push_back({at, fmt::format("{} {}", path, sentence)});
 }
 
-const Node* Section::Find(std::string_view key) const {
-  const Entry* entry = node_->Find(key);
+const DocumentNode* Section::Find(std::string_view key) const {
+  const DocumentEntry* entry = node_->Find(key);
   return entry == nullptr ? nullptr : &entry->value;
 }
 
 void Section::Complain(std::string_view key, const std::string& sentence) {
-  const Node* node = Find(key);
+  const DocumentNode* node = Find(key);
   Report(node == nullptr ? node_->at : node->at, PathOf(key), sentence);
 }
 
-const Node* Section::Take(std::string_view key) {
-  const Node* node = Find(key);
-  if (node == nullptr || node->kind == Node::Kind::kRefused) return nullptr;
+const DocumentNode* Section::Take(std::string_view key) {
+  const DocumentNode* node = Find(key);
+  if (node == nullptr || node->kind == DocumentNode::Kind::kRefused) return nullptr;
   findings_->places[PathOf(key)] = node->at;
   return node;
 }
 
 template <typename T>
-std::optional<T> Section::Keep(std::string_view key, const Node& node, Result<T> value) {
+std::optional<T> Section::Keep(std::string_view key, const DocumentNode& node, Result<T> value) {
   if (value) return std::move(*value);
   Report(node.at, PathOf(key), value.error().message);
   return std::nullopt;
@@ -72,7 +72,7 @@ std::optional<T> Section::Keep(std::string_view key, const Node& node, Result<T>
 
 std::optional<std::string> Section::Text(std::string_view key, const Rule& rule) {
   (void)RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return std::nullopt;
   auto text = Keep(key, *node, ReadText(*node));
   if (!text || !rule) return text;
@@ -94,37 +94,37 @@ std::optional<std::string> Section::Choice(std::string_view key) {
 
 std::optional<int64_t> Section::Number(std::string_view key) {
   const Field& row = RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return std::nullopt;
   return Keep(key, *node, ReadWholeNumber(*node, row.low, row.high));
 }
 
 std::optional<bool> Section::Switch(std::string_view key) {
   (void)RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return std::nullopt;
   return Keep(key, *node, ReadSwitch(*node));
 }
 
 std::optional<WorkerRange> Section::Workers(std::string_view key) {
   const Field& row = RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return std::nullopt;
   return Keep(key, *node, ReadWorkers(*node, static_cast<int>(row.low)));
 }
 
 std::vector<std::string> Section::Texts(std::string_view key, const Rule& rule) {
   (void)RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return {};
-  if (node->kind != Node::Kind::kList) {
+  if (node->kind != DocumentNode::Kind::kList) {
     Report(node->at, PathOf(key), fmt::format("is {}, it must be a list", Shown(*node)));
     return {};
   }
   std::vector<std::string> texts;
   for (size_t i = 0; i < node->items.size(); ++i) {
-    const Node& item = node->items[i];
-    if (item.kind == Node::Kind::kRefused) continue;
+    const DocumentNode& item = node->items[i];
+    if (item.kind == DocumentNode::Kind::kRefused) continue;
     const std::string path = fmt::format("{}[{}]", PathOf(key), i);
     findings_->places[path] = item.at;
     auto text = ReadText(item);
@@ -143,16 +143,16 @@ std::vector<std::string> Section::Texts(std::string_view key, const Rule& rule) 
 std::map<std::string, std::string> Section::Names(std::string_view key, const Rule& name_rule,
                                                   const Rule& value_rule) {
   (void)RowOf(key);
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return {};
-  if (node->kind != Node::Kind::kMapping) {
+  if (node->kind != DocumentNode::Kind::kMapping) {
     Report(node->at, PathOf(key), fmt::format("is {}, it must be a mapping", Shown(*node)));
     return {};
   }
   std::map<std::string, std::string> names;
-  for (const Entry& entry : node->entries) {
-    if (entry.value.kind == Node::Kind::kRefused) continue;
-    const Node name{.kind = Node::Kind::kText, .text = entry.key};
+  for (const DocumentEntry& entry : node->entries) {
+    if (entry.value.kind == DocumentNode::Kind::kRefused) continue;
+    const DocumentNode name{.kind = DocumentNode::Kind::kText, .text = entry.key};
     if (const std::string broken = name_rule(entry.key); !broken.empty()) {
       Report(entry.at, PathOf(key), fmt::format("has the name {}, {}", Shown(name), broken));
       continue;
@@ -172,9 +172,9 @@ std::map<std::string, std::string> Section::Names(std::string_view key, const Ru
 }
 
 std::optional<Section> Section::Sub(std::string_view key) {
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return std::nullopt;
-  if (node->kind == Node::Kind::kMapping) {
+  if (node->kind == DocumentNode::Kind::kMapping) {
     return Section(*node, PathOf(key), std::string(RowOf(key).path), *findings_);
   }
   Report(node->at, PathOf(key),
@@ -184,10 +184,10 @@ std::optional<Section> Section::Sub(std::string_view key) {
 }
 
 std::vector<Section> Section::Subs(std::string_view key) {
-  const Node* node = Take(key);
+  const DocumentNode* node = Take(key);
   if (node == nullptr) return {};
-  if (node->kind != Node::Kind::kList || node->items.empty()) {
-    const bool empty = node->kind == Node::Kind::kList;
+  if (node->kind != DocumentNode::Kind::kList || node->items.empty()) {
+    const bool empty = node->kind == DocumentNode::Kind::kList;
     Report(node->at, PathOf(key),
            fmt::format("is {}, it must be a list of mappings with the keys {}",
                        empty ? "an empty list" : Shown(*node),
@@ -196,11 +196,11 @@ std::vector<Section> Section::Subs(std::string_view key) {
   }
   std::vector<Section> sections;
   for (size_t i = 0; i < node->items.size(); ++i) {
-    const Node& item = node->items[i];
+    const DocumentNode& item = node->items[i];
     const std::string path = fmt::format("{}[{}]", PathOf(key), i);
-    if (item.kind == Node::Kind::kMapping) {
+    if (item.kind == DocumentNode::Kind::kMapping) {
       sections.emplace_back(item, path, std::string(RowOf(key).path), *findings_);
-    } else if (item.kind != Node::Kind::kRefused) {
+    } else if (item.kind != DocumentNode::Kind::kRefused) {
       Report(item.at, path,
              fmt::format("is {}, it must be a mapping with the keys {}", Shown(item),
                          fmt::join(KeysOf(RowOf(key).path), ", ")));

@@ -31,7 +31,7 @@ class Section {
  public:
   // `node` is the mapping at `path` ("pools[1].device"); `row` is the same for the schema ("pools.device"). Reports keys that the
   // schema does not have with the nearest one that it has, and required ones that are not there.
-  Section(const Node& node, std::string path, std::string row, Findings& findings);
+  Section(const DocumentNode& node, std::string path, std::string row, Findings& findings);
 
   // The value of `key` if it is there and right; errors are reported. Each aborts if the schema has no such key.
   std::optional<std::string> Text(std::string_view key, const Rule& rule = nullptr);
@@ -49,7 +49,7 @@ class Section {
   std::vector<Section> Subs(std::string_view key);
 
   // The node of `key`, or null; without any check.
-  const Node* Find(std::string_view key) const;
+  const DocumentNode* Find(std::string_view key) const;
   // Reports that the value of `key`, or of the section if there is none, is wrong: "KEY " and then `sentence`.
   void Complain(std::string_view key, const std::string& sentence);
   bool Has(std::string_view key) const { return Find(key) != nullptr; }
@@ -57,14 +57,14 @@ class Section {
 
  private:
   // The node of `key` if it is worth a look; its place is noted.
-  const Node* Take(std::string_view key);
+  const DocumentNode* Take(std::string_view key);
   std::string PathOf(std::string_view key) const;
   const Field& RowOf(std::string_view key) const;
   void Report(Position at, std::string_view path, const std::string& sentence);
   template <typename T>
-  std::optional<T> Keep(std::string_view key, const Node& node, Result<T> value);
+  std::optional<T> Keep(std::string_view key, const DocumentNode& node, Result<T> value);
 
-  const Node* node_;
+  const DocumentNode* node_;
   std::string path_;
   std::string row_;
   Findings* findings_;
