@@ -31,7 +31,7 @@ struct CreatedJob {
 
 class JobStore {
  public:
-  explicit JobStore(std::filesystem::path home) : jobs_(std::move(home) / "jobs") {}
+  explicit JobStore(const std::filesystem::path& home) : jobs_(home / "jobs") {}
 
   const std::filesystem::path& jobs() const { return jobs_; }
   JobFolder Folder(const std::string& name) const { return JobFolder(jobs_ / name); }
