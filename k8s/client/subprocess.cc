@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <string_view>
 
+#include "runtime/base/environment.h"
 #include "runtime/base/unique_fd.h"
 
 namespace muster::k8s {
@@ -31,19 +31,6 @@ Result<Pipe> MakePipe() {
   Pipe pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
   ::fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK);
   return pipe;
-}
-
-std::vector<std::string> EnvironmentWith(const std::vector<std::string>& changes) {
-  const auto name_of = [](std::string_view entry) { return entry.substr(0, entry.find('=')); };
-  std::vector<std::string> result;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const bool changed = std::any_of(changes.begin(), changes.end(), [&](const std::string& c) {
-      return name_of(c) == name_of(*entry);
-    });
-    if (!changed) result.emplace_back(*entry);
-  }
-  result.insert(result.end(), changes.begin(), changes.end());
-  return result;
 }
 
 std::vector<char*> Pointers(const std::vector<std::string>& strings) {

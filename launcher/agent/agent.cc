@@ -17,6 +17,7 @@
 #include "launcher/process/signals.h"
 #include "launcher/process/spawn.h"
 #include "launcher/process/tree.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/log.h"
 
 namespace muster {

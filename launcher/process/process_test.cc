@@ -6,6 +6,7 @@
 
 #include "launcher/process/spawn.h"
 #include "launcher/process/tree.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/unique_fd.h"
 
 namespace muster {

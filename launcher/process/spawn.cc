@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "runtime/base/unique_fd.h"
@@ -113,19 +112,6 @@ Result<pid_t> Spawn(const SpawnSpec& spec) {
   if (got == 0) return pid;  // closed by exec
   ::waitpid(pid, nullptr, 0);
   return ExecError(spec, got == sizeof error ? error : EIO);
-}
-
-std::vector<std::string> EnvironmentWith(const std::vector<std::string>& changes) {
-  const auto name_of = [](std::string_view entry) { return entry.substr(0, entry.find('=')); };
-  std::vector<std::string> result;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const bool changed = std::any_of(changes.begin(), changes.end(), [&](const std::string& c) {
-      return name_of(c) == name_of(*entry);
-    });
-    if (!changed) result.emplace_back(*entry);
-  }
-  result.insert(result.end(), changes.begin(), changes.end());
-  return result;
 }
 
 std::string SignalName(int signal) {

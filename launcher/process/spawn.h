@@ -34,9 +34,6 @@ struct SpawnSpec {
 // kInternal, with the system's reason.
 Result<pid_t> Spawn(const SpawnSpec& spec);
 
-// Our environment with the entries of `changes` ("NAME=value") replaced or added.
-std::vector<std::string> EnvironmentWith(const std::vector<std::string>& changes);
-
 // "exit code 3" or "signal 9 (Killed)" for a status of waitpid().
 std::string DescribeExit(int wait_status);
 

@@ -18,6 +18,7 @@
 #include "launcher/process/signals.h"
 #include "launcher/process/spawn.h"
 #include "launcher/process/tree.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
