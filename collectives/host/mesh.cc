@@ -133,15 +133,16 @@ std::optional<Trouble> Mesh::AdvanceLinks(bool answer, bool& idle, bool& arrived
 std::optional<Trouble> Mesh::Wait(const std::string& name, bool block) {
   poll_set_.assign(1, {.fd = wakeup_.fd(), .events = POLLIN});
   for (const auto& link : links_) poll_set_.push_back(link ? link->PollEntry() : pollfd{.fd = -1});
-  const int timeout = block ? PollTimeout(NextSilence(), MonotonicNow()) : 0;
+  const TimePoint asked = MonotonicNow();
+  const int timeout = block ? PollTimeout(NextSilence(), asked) : 0;
   const int ready = ::poll(poll_set_.data(), poll_set_.size(), timeout);
-  if (ready <= 0) return block ? CheckSilence(name) : std::nullopt;
+  if (ready <= 0) return block ? CheckSilence(name, asked) : std::nullopt;
   for (size_t i = 0; i < links_.size(); ++i) {
     const bool readable = (poll_set_[i + 1].revents & ~POLLOUT) != 0;
     if (!readable) continue;
     if (auto trouble = links_[i]->Read()) return trouble;
   }
-  return CheckSilence(name);
+  return CheckSilence(name, asked);
 }
 
 TimePoint Mesh::NextSilence() const {
@@ -153,11 +154,10 @@ TimePoint Mesh::NextSilence() const {
 }
 
 // Peers that themselves wait for a silent one become silent too. The culprits are those that have got the least far.
-std::optional<Trouble> Mesh::CheckSilence(const std::string& name) const {
-  const TimePoint now = MonotonicNow();
+std::optional<Trouble> Mesh::CheckSilence(const std::string& name, TimePoint asked) const {
   std::vector<const Link*> silent;
   for (const auto& link : links_) {
-    if (!link || !link->Waits() || now < link->last_activity() + silence_timeout_) continue;
+    if (!link || !link->Waits() || asked < link->last_activity() + silence_timeout_) continue;
     if (!silent.empty() && link->taken() < silent.front()->taken()) silent.clear();
     if (silent.empty() || link->taken() == silent.front()->taken()) silent.push_back(link.get());
   }

@@ -55,7 +55,9 @@ class Mesh {
   // One round over all links; sets `idle` if nothing is left and `arrived` if a message came.
   std::optional<Trouble> AdvanceLinks(bool answer, bool& idle, bool& arrived);
   std::optional<Trouble> Wait(const std::string& name, bool block);
-  std::optional<Trouble> CheckSilence(const std::string& name) const;
+  // Judges by what had come when the sockets were `asked`: a process that was stopped in between
+  // must look again before it blames anybody.
+  std::optional<Trouble> CheckSilence(const std::string& name, TimePoint asked) const;
   TimePoint NextSilence() const;
   void Flood();
   tl::unexpected<Error> Aborted() const;
