@@ -7,21 +7,24 @@ ARGS    ?=
 SECONDS ?= 60
 SEED    ?= 1
 SEEDS   ?= 100000
+NODES   ?= 4
 
 sources = $(shell find runtime collectives k8s launcher models tests -name '*.h' -o -name '*.cc')
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run test check dev tsan sim bench chaos format lint clean
+.PHONY: help setup build run test check dev tsan cluster-test cluster cluster-down sim bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make run      build, then train models/digits with 4 workers here (WORKERS=2 ARGS="--steps 500" PROGRAM=...)'
 	@echo 'make build    release binaries into build/bin'
-	@echo 'make test     every check and test: check, build, dev, tsan'
+	@echo 'make test     every check and test: check, build, dev, cluster-test, tsan'
 	@echo 'make check    the tree check and the format check'
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
 	@echo 'make tsan     core, collectives, state and k8s/client tests under TSan (build-tsan)'
+	@echo 'make cluster-test  tests on a real Kubernetes control plane; skipped, with the reason, without root or Go'
+	@echo 'make cluster  starts such a cluster to play with (NODES=4); make cluster-down stops it'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md'
@@ -52,7 +55,7 @@ build:
 run: build
 	build/bin/launcher run --workers $(WORKERS) -y -- $(PROGRAM) $(ARGS)
 
-test: check build dev tsan
+test: check build dev cluster-test tsan
 
 check:
 	@tools/setup test
@@ -70,6 +73,17 @@ tsan:
 	@$(MAKE) -s --no-print-directory build-tsan/build.ninja
 	cmake --build --preset tsan
 	$(fixed_addresses) ctest --preset tsan
+
+cluster-test: build
+	@tools/setup cluster
+	@set -e; for test in tests/cluster/*_test.py; do echo "$$test"; MUSTER_BIN=build/bin python3 $$test; done
+
+cluster:
+	@tools/setup cluster
+	@python3 tests/cluster/cluster.py up --kwok $(NODES)
+
+cluster-down:
+	@python3 tests/cluster/cluster.py down
 
 sim: build
 	MUSTER_SEED=$(SEED) MUSTER_HISTORIES=$(SEEDS) build/tests/random_test

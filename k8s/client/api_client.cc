@@ -255,11 +255,13 @@ Result<json> ApiClient::Apply(const ObjectRef& object, const json& content, bool
                               const WriteOptions& options, const Call& call) {
   Query query = WriteQuery(options);
   query.emplace_back("force", force ? "true" : "");
+  json named = content;  // the server wants the name in there too
+  named["metadata"]["name"] = object.name;
   // Its content is YAML, and so JSON.
   return Write({.method = "PATCH",
                 .path = WithQuery(ObjectPath(object), query),
                 .content_type = "application/apply-patch+yaml"},
-               content, call);
+               named, call);
 }
 
 Status ApiClient::Delete(const ObjectRef& object, const DeleteOptions& options, const Call& call) {

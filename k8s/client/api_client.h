@@ -106,7 +106,7 @@ class ApiClient {
   Result<nlohmann::json> Patch(const ObjectRef& object, PatchKind kind, const nlohmann::json& patch,
                                const WriteOptions& options, const Call& call);
   // Server-side apply: makes or changes it so that the fields in `content` have these values. With `force`, also those that
-  // another field manager has set; else that is kAborted.
+  // another field manager has set; else that is kAborted. `content` needs its apiVersion and kind.
   Result<nlohmann::json> Apply(const ObjectRef& object, const nlohmann::json& content, bool force,
                                const WriteOptions& options, const Call& call);
   // Asks for its deletion; it may still be there for its grace period. kNotFound: it is gone.

@@ -141,6 +141,9 @@ TEST_F(ApiClientTest, WritesSayWhatTheyAre) {
                   "PATCH /api/v1/nodes/n/status?fieldManager=muster",
                   "PATCH /api/v1/namespaces/ml/configmaps/run?fieldManager=me&force=true",
                   "DELETE /apis/batch/v1/namespaces/ml/jobs/j"));
+  EXPECT_EQ(json::parse(server_.requests()[6].body),
+            (json{{"a", 1}, {"metadata", {{"name", "run"}}}}))
+      << "an object to apply has its name in it";
   std::vector<std::string> types;
   for (const FakeRequest& request : server_.requests())
     types.push_back(request.headers.at("content-type"));

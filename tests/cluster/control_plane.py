@@ -1,0 +1,157 @@
+"""A real control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, with TLS, RBAC and Node authorisation.
+
+To be used inside confinement.confined(): it takes fixed ports and addresses.
+"""
+
+import http.client
+import json
+import pathlib
+import ssl
+import subprocess
+import sys
+import time
+
+from tests.cluster.certificates import NODE_ADDRESS, Authority
+from tests.cluster.confinement import run
+
+API_PORT = 6443
+SERVICE_RANGE = "10.96.0.0/16"
+ADMIN = "admin"
+
+
+class ControlPlane:
+    """Starts on construction, in `folder`; ready after wait_ready()."""
+
+    def __init__(self, programs, folder):
+        self.programs, self.folder = pathlib.Path(programs), pathlib.Path(folder)
+        self.logs = self.folder / "logs"
+        self.logs.mkdir()
+        self.commands, self.processes = {}, {}
+        self.authority = Authority(self.folder / "pki")
+        self.server = f"https://127.0.0.1:{API_PORT}"
+        self._make_network()
+        self._make_certificates()
+        self._start_etcd()
+        self._start_api_server()
+        self._start_controllers()
+        self._start_scheduler()
+
+    def start(self, name, *arguments, program=None, environment=None):
+        """A program of the cluster, with its output in logs/NAME.log."""
+        self.commands[name] = ([str(self.programs / (program or name)), *map(str, arguments)], environment)
+        self._run(name)
+
+    def _run(self, name):
+        command, environment = self.commands[name]
+        with open(self.logs / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                                    stderr=subprocess.STDOUT, env=environment)
+
+    def tend(self):
+        """Starts again what has ended, as the kubelet of a control plane node does."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None:
+                print(f"cluster: {name} ended with {process.returncode} and is started again", file=sys.stderr)
+                self._run(name)
+
+    def kubectl(self, *arguments, text=None):
+        """The output of kubectl as the administrator, with `text` as its input."""
+        command = [self.programs / "kubectl", f"--kubeconfig={self.authority.folder / ADMIN}.kubeconfig", *arguments]
+        done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def wait_ready(self, seconds=120):
+        """Until pods could be made: the last thing to appear is the default service account."""
+        deadline = time.monotonic() + seconds
+        context = ssl.create_default_context(cafile=self.authority.ca)
+        context.load_cert_chain(self.authority.certificate(ADMIN), self.authority.key(ADMIN))
+        unchecked = ssl._create_unverified_context()  # theirs are made by themselves
+        for what, port, path, tls in (("kube-apiserver", API_PORT, "/readyz", context),
+                                      ("kube-scheduler", 10259, "/readyz", unchecked),
+                                      ("kube-controller-manager", 10257, "/healthz", unchecked),
+                                      ("default service account", API_PORT,
+                                       "/api/v1/namespaces/default/serviceaccounts/default", context)):
+            while not self._answers(port, path, tls):
+                self._check()
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{what} was not ready after {seconds} s; see {self.logs}")
+                time.sleep(0.1)
+
+    def _check(self):
+        """Raises if a program has ended: at the start this is a mistake of ours, not a fault to live through."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                last = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-5:]
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n" + "\n".join(last))
+
+    @staticmethod
+    def _answers(port, path, tls):
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=tls, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _make_network():
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", "node0", "type", "bridge")
+        run("ip", "addr", "add", f"{NODE_ADDRESS}/16", "dev", "node0")
+        run("ip", "link", "set", "node0", "up")
+        pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+    def _make_certificates(self):
+        sign = self.authority.sign
+        sign("apiserver", "/CN=kube-apiserver", server=True)
+        for name, subject in ((ADMIN, "/O=system:masters/CN=admin"),
+                              ("scheduler", "/CN=system:kube-scheduler"),
+                              ("controllers", "/CN=system:kube-controller-manager"),
+                              ("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")):
+            sign(name, subject)
+            self.authority.kubeconfig(name, self.server)
+
+    def _start_etcd(self):
+        client = "http://127.0.0.1:2379"
+        peer = "http://127.0.0.1:2380"
+        self.start("etcd", f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={client}",
+                   f"--advertise-client-urls={client}", "--listen-peer-urls=http://127.0.0.1:0",
+                   f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}",
+                   "--unsafe-no-fsync", "--log-level=warn")
+
+    def _start_api_server(self):
+        keys = self.authority
+        self.start(
+            "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", f"--secure-port={API_PORT}",
+            "--bind-address=0.0.0.0", f"--advertise-address={NODE_ADDRESS}",
+            f"--tls-cert-file={keys.certificate('apiserver')}", f"--tls-private-key-file={keys.key('apiserver')}",
+            f"--client-ca-file={keys.ca}", f"--kubelet-certificate-authority={keys.ca}",
+            f"--kubelet-client-certificate={keys.certificate('kubelet-client')}",
+            f"--kubelet-client-key={keys.key('kubelet-client')}", "--kubelet-preferred-address-types=InternalIP",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={keys.service_account_public}",
+            f"--service-account-signing-key-file={keys.service_account_key}", "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICE_RANGE}",
+            "--allow-privileged=true")
+
+    def _start_controllers(self):
+        keys = self.authority
+        self.start(
+            "kube-controller-manager", f"--kubeconfig={keys.folder}/controllers.kubeconfig",
+            f"--service-account-private-key-file={keys.service_account_key}", f"--root-ca-file={keys.ca}",
+            "--use-service-account-credentials", "--leader-elect=false", "--bind-address=127.0.0.1",
+            f"--cluster-signing-cert-file={keys.ca}", f"--cluster-signing-key-file={keys.key('ca')}")
+
+    def _start_scheduler(self):
+        """With a client limit that does not hide how fast pods are asked for (its default is 50 a second)."""
+        configuration = self.folder / "scheduler.json"
+        configuration.write_text(json.dumps({
+            "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+            "clientConnection": {"kubeconfig": f"{self.authority.folder}/scheduler.kubeconfig",
+                                 "qps": 1000, "burst": 2000},
+            "leaderElection": {"leaderElect": False}}))
+        self.start("kube-scheduler", f"--config={configuration}", "--bind-address=127.0.0.1")
