@@ -1,5 +1,5 @@
 // k8s/client against a real API server: what a server of ours can only pretend. tests/cluster/api_server_test.py starts the
-// cluster and this program with KUBECONFIG set; without that there is nothing to test.
+// cluster, and this program with its KUBECONFIG.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +11,7 @@
 #include "k8s/client/api_client.h"
 #include "k8s/client/config_loader.h"
 #include "k8s/client/informer.h"
+#include "runtime/base/check.h"
 #include "runtime/base/thread_annotations.h"
 
 namespace muster::k8s {
@@ -50,7 +51,11 @@ class RealServer : public ::testing::TestWithParam<bool> {
   RealServer() {
     const char* test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     space_ = fmt::format("t{}", std::hash<std::string>{}(test) % 1'000'000'000);
-    ClientConfig config = Must(LoadClientConfig({}, ConfigEnvironment::OfThisProcess()));
+    const char* kubeconfig = std::getenv("KUBECONFIG");
+    // Nothing is looked for elsewhere: what a user's own files lead to is no test cluster.
+    MUSTER_CHECK(kubeconfig != nullptr, "KUBECONFIG names the test cluster");
+    ClientConfig config =
+        Must(LoadClientConfig({.kubeconfig = kubeconfig}, ConfigEnvironment::OfThisProcess()));
     config_ = config;
     admin_ = Must(ApiClient::Create(std::move(config), {.http2 = GetParam()}));
     Must(admin_->Create(
