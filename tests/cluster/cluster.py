@@ -26,7 +26,7 @@ from tests.cluster.control_plane import ADMIN, API_PORT, ControlPlane  # noqa: E
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = HERE / "tools" / "build"
-NEEDED = ("openssl", "ip")
+NEEDED = ("openssl", "ip", "iptables", "pkill")
 
 
 def missing():
@@ -97,6 +97,11 @@ class Cluster:
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
         return done.stdout
+
+    def inside(self, *command):
+        """`command` as it is to be written to run in the cluster's network, among its processes."""
+        first = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0]
+        return ["nsenter", "--target", first, "--net", "--pid", "--mount", "--", *map(str, command)]
 
     def close(self):
         self.process.stdin.close()

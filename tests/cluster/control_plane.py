@@ -16,7 +16,9 @@ from tests.cluster.confinement import run
 
 API_PORT = 6443
 SERVICE_RANGE = "10.96.0.0/16"
+POD_RANGE = "10.200.0.0/16"
 ADMIN = "admin"
+CONTROL_PLANE_NODE = "control-plane"
 
 
 class ControlPlane:
@@ -35,6 +37,7 @@ class ControlPlane:
         self._start_api_server()
         self._start_controllers()
         self._start_scheduler()
+        self._start_proxy()
 
     def start(self, name, *arguments, program=None, environment=None):
         """A program of the cluster, with its output in logs/NAME.log."""
@@ -78,6 +81,7 @@ class ControlPlane:
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"{what} was not ready after {seconds} s; see {self.logs}")
                 time.sleep(0.1)
+        self._make_node()
 
     def _check(self):
         """Raises if a program has ended: at the start this is a mistake of ours, not a fault to live through."""
@@ -105,12 +109,19 @@ class ControlPlane:
         run("ip", "link", "set", "node0", "up")
         pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
+    def _make_node(self):
+        """This machine as a node that takes no pods: kube-proxy asks for it, and with no node at all schedulers wait longer."""
+        self.kubectl("create", "-f", "-", text=json.dumps(
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": CONTROL_PLANE_NODE}, "spec": {"unschedulable": True},
+             "status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]}}))
+
     def _make_certificates(self):
         sign = self.authority.sign
         sign("apiserver", "/CN=kube-apiserver", server=True)
         for name, subject in ((ADMIN, "/O=system:masters/CN=admin"),
                               ("scheduler", "/CN=system:kube-scheduler"),
                               ("controllers", "/CN=system:kube-controller-manager"),
+                              ("proxy", "/CN=system:kube-proxy"),
                               ("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")):
             sign(name, subject)
             self.authority.kubeconfig(name, self.server)
@@ -155,3 +166,17 @@ class ControlPlane:
                                  "qps": 1000, "burst": 2000},
             "leaderElection": {"leaderElect": False}}))
         self.start("kube-scheduler", f"--config={configuration}", "--bind-address=127.0.0.1")
+
+    def _start_proxy(self):
+        """Addresses of services, for pods. It leaves the limits of connection tracking, which are the machine's, alone."""
+        run("ip", "route", "add", SERVICE_RANGE, "dev", "node0")
+        configuration = self.folder / "proxy.json"
+        configuration.write_text(json.dumps({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "iptables",
+            "clientConnection": {"kubeconfig": f"{self.authority.folder}/proxy.kubeconfig"},
+            "clusterCIDR": POD_RANGE, "hostnameOverride": CONTROL_PLANE_NODE, "bindAddress": NODE_ADDRESS,
+            "healthzBindAddress": "127.0.0.1:10256", "metricsBindAddress": "127.0.0.1:10249",
+            "iptables": {"minSyncPeriod": "100ms"},
+            "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
+                          "udpTimeout": "0s", "udpStreamTimeout": "0s"}}))
+        self.start("kube-proxy", f"--config={configuration}")

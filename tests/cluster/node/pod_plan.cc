@@ -1,0 +1,170 @@
+#include "tests/cluster/node/pod_plan.h"
+
+#include <map>
+
+namespace muster::cluster {
+namespace {
+
+using nlohmann::json;
+using Pointer = json::json_pointer;
+
+std::string TextAt(const json& object, const char* pointer, std::string fallback = "") {
+  const Pointer at(pointer);
+  return object.contains(at) && object[at].is_string() ? object[at].get<std::string>() : fallback;
+}
+
+const json& ListAt(const json& object, const char* pointer) {
+  static const json kEmpty = json::array();
+  const Pointer at(pointer);
+  return object.contains(at) ? object[at] : kEmpty;
+}
+
+// A field of the pod as the downward API names it; annotations and labels are asked for as metadata.labels['name'].
+std::string DownwardField(const json& pod, const std::string& node, const std::string& ip,
+                          const std::string& path) {
+  if (path == "status.podIP" || path == "status.podIPs") return ip;
+  if (path == "spec.nodeName") return node;
+  if (path == "spec.serviceAccountName") return TextAt(pod, "/spec/serviceAccountName");
+  const size_t quote = path.find("['");
+  if (quote != std::string::npos) {
+    const std::string kind = path.substr(9, quote - 9);  // after "metadata."
+    const std::string name = path.substr(quote + 2, path.size() - quote - 4);
+    return pod["metadata"].value(kind, json::object()).value(name, "");
+  }
+  if (path.starts_with("metadata.")) return TextAt(pod, ("/metadata/" + path.substr(9)).c_str());
+  return "";
+}
+
+Result<std::vector<PodFile>> FilesOf(const json& source, const json& pod, const std::string& node,
+                                     const std::string& ip, const FetchVolume& fetch) {
+  std::vector<PodFile> files;
+  const auto take = [&](const std::string& kind, const std::string& name,
+                        const json& items) -> Status {
+    MUSTER_ASSIGN(const json content, fetch({{"kind", kind}, {"name", name}}));
+    for (const auto& [key, value] : content.items()) {
+      std::string path = items.empty() ? key : "";
+      for (const json& item : items) {
+        if (item.value("key", "") == key) path = item.value("path", key);
+      }
+      if (!path.empty()) files.push_back({path, value.get<std::string>()});
+    }
+    return {};
+  };
+  if (source.contains("secret")) {
+    MUSTER_TRY(
+        take("Secret", TextAt(source, "/secret/secretName"), ListAt(source, "/secret/items")));
+  } else if (source.contains("configMap")) {
+    MUSTER_TRY(
+        take("ConfigMap", TextAt(source, "/configMap/name"), ListAt(source, "/configMap/items")));
+  }
+  for (const json& part : ListAt(source, "/projected/sources")) {
+    if (part.contains("serviceAccountToken")) {
+      const json& token = part["serviceAccountToken"];
+      MUSTER_ASSIGN(const json answer,
+                    fetch({{"kind", "Token"}, {"audience", token.value("audience", "")}}));
+      files.push_back({token.value("path", "token"), answer.value("token", "")});
+    } else if (part.contains("configMap")) {
+      MUSTER_TRY(
+          take("ConfigMap", TextAt(part, "/configMap/name"), ListAt(part, "/configMap/items")));
+    } else if (part.contains("secret")) {
+      MUSTER_TRY(take("Secret", TextAt(part, "/secret/name"), ListAt(part, "/secret/items")));
+    }
+    for (const json& item : ListAt(part, "/downwardAPI/items")) {
+      files.push_back({item.value("path", ""),
+                       DownwardField(pod, node, ip, TextAt(item, "/fieldRef/fieldPath"))});
+    }
+  }
+  for (const json& item : ListAt(source, "/downwardAPI/items")) {
+    files.push_back({item.value("path", ""),
+                     DownwardField(pod, node, ip, TextAt(item, "/fieldRef/fieldPath"))});
+  }
+  return files;
+}
+
+}  // namespace
+
+Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std::string& ip,
+                            const FetchVolume& fetch) {
+  const json& containers = ListAt(pod, "/spec/containers");
+  if (containers.size() != 1 || !ListAt(pod, "/spec/initContainers").empty()) {
+    return Err(Code::kInvalidArgument, "a process node runs pods with one container");
+  }
+  const json& container = containers[0];
+  PodPlan plan{.container = container.value("name", "")};
+  for (const char* part : {"/command", "/args"}) {
+    for (const json& word : ListAt(container, part)) plan.argv.push_back(word.get<std::string>());
+  }
+  if (plan.argv.empty()) {
+    return Err(Code::kInvalidArgument, "a process node has no images, so a pod needs a command");
+  }
+  std::map<std::string, std::string> environment{
+      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+      {"HOME", "/"},
+      {"KUBERNETES_SERVICE_HOST", "10.96.0.1"},  // the first address of the cluster's services
+      {"KUBERNETES_SERVICE_PORT", "443"},
+      {"HOSTNAME", TextAt(pod, "/metadata/name")}};
+  for (const json& variable : ListAt(container, "/env")) {
+    const std::string field = TextAt(variable, "/valueFrom/fieldRef/fieldPath");
+    environment[variable.value("name", "")] =
+        field.empty() ? variable.value("value", "") : DownwardField(pod, node, ip, field);
+  }
+  for (const auto& [name, value] : environment) plan.environment.push_back(name + "=" + value);
+  plan.working_dir = container.value("workingDir", "/");
+  const auto security = [&](const char* key, int fallback) {
+    for (const json& level : {container, pod["spec"]}) {
+      if (level.contains("securityContext") && level["securityContext"].contains(key)) {
+        return level["securityContext"][key].get<int>();
+      }
+    }
+    return fallback;
+  };
+  plan.user = security("runAsUser", 0);
+  plan.group = security("runAsGroup", plan.user);
+  plan.read_only_root =
+      container.value("securityContext", json::object()).value("readOnlyRootFilesystem", false);
+  for (const json& mount : ListAt(container, "/volumeMounts")) {
+    PodMount made{.path = mount.value("mountPath", ""),
+                  .read_only = mount.value("readOnly", false)};
+    for (const json& volume : ListAt(pod, "/spec/volumes")) {
+      if (volume.value("name", "") != mount.value("name", "")) continue;
+      MUSTER_ASSIGN(made.files, FilesOf(volume, pod, node, ip, fetch));
+      made.read_only |= !volume.contains("emptyDir");
+    }
+    plan.mounts.push_back(std::move(made));
+  }
+  return plan;
+}
+
+std::string PodPlan::ToJson() const {
+  json object{
+      {"container", container},           {"argv", argv},           {"environment", environment},
+      {"working_dir", working_dir},       {"user", user},           {"group", group},
+      {"read_only_root", read_only_root}, {"mounts", json::array()}};
+  for (const PodMount& mount : mounts) {
+    json files = json::array();
+    for (const PodFile& file : mount.files)
+      files.push_back({{"name", file.name}, {"content", file.content}});
+    object["mounts"].push_back(
+        {{"path", mount.path}, {"read_only", mount.read_only}, {"files", files}});
+  }
+  return object.dump();
+}
+
+PodPlan PodPlan::FromJson(const std::string& text) {
+  const json object = json::parse(text);
+  PodPlan plan{.container = object["container"],
+               .argv = object["argv"],
+               .environment = object["environment"],
+               .working_dir = object["working_dir"],
+               .user = object["user"],
+               .group = object["group"],
+               .read_only_root = object["read_only_root"]};
+  for (const json& mount : object["mounts"]) {
+    PodMount made{.path = mount["path"], .read_only = mount["read_only"]};
+    for (const json& file : mount["files"]) made.files.push_back({file["name"], file["content"]});
+    plan.mounts.push_back(std::move(made));
+  }
+  return plan;
+}
+
+}  // namespace muster::cluster

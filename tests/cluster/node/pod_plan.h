@@ -1,0 +1,52 @@
+// PodPlan: how a process node runs a pod, read from its object.
+//
+// A process node has no images: the machine's own files are what every image holds. It honours what decides how a program behaves:
+// command, environment, downward API, volumes, user, read-only root, grace period. Pods with more than one container are refused.
+//
+// Threading: plain values; MakePodPlan calls `fetch` in the caller's thread.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "runtime/base/status.h"
+
+namespace muster::cluster {
+
+struct PodFile {
+  std::string name;  // in the mounted folder
+  std::string content;
+};
+
+struct PodMount {
+  std::string path;
+  bool read_only = false;
+  std::vector<PodFile> files;  // of a ConfigMap, a Secret or a projection; an emptyDir has none
+};
+
+struct PodPlan {
+  std::string container;
+  std::vector<std::string> argv;
+  std::vector<std::string> environment;  // "NAME=value"
+  std::string working_dir = "/";
+  int user = 0;
+  int group = 0;
+  bool read_only_root = false;
+  std::vector<PodMount> mounts;
+
+  // One line of JSON, and back; the plan comes from this program, so errors abort.
+  std::string ToJson() const;
+  static PodPlan FromJson(const std::string& text);
+};
+
+// What a volume needs from the API server: {"kind": "Secret" | "ConfigMap", "name"} gives its decoded keys as an object, {"kind":
+// "Token", "audience"} a token of the pod's service account under "token".
+using FetchVolume = std::function<Result<nlohmann::json>(const nlohmann::json& what)>;
+
+// Errors: kInvalidArgument (something a process node cannot do), what `fetch` says.
+Result<PodPlan> MakePodPlan(const nlohmann::json& pod, const std::string& node,
+                            const std::string& pod_ip, const FetchVolume& fetch);
+
+}  // namespace muster::cluster
