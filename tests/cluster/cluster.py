@@ -4,7 +4,7 @@
     tests/cluster/cluster.py up        starts one in the background and says how to use it
     tests/cluster/cluster.py down      stops it, without a trace
     tests/cluster/cluster.py missing   says what this machine lacks for it, with exit code 1, or nothing
-    tests/cluster/cluster.py serve FOLDER [--kwok NODES]
+    tests/cluster/cluster.py serve FOLDER [--kwok NODES] [--autoscaler]
                                        runs one until standard input ends; prints one line of JSON when it is ready
 """
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.cluster import confinement, kwok  # noqa: E402
+from tests.cluster import autoscaler, confinement, kwok  # noqa: E402
 from tests.cluster.control_plane import ADMIN, API_PORT, ControlPlane  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ def programs():
     return pathlib.Path(subprocess.run([BUILD], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
-def serve(folder, kwok_nodes, until_killed):
+def serve(folder, kwok_nodes, with_autoscaler, until_killed):
     """Runs a cluster until standard input ends or a signal comes; `folder` is left behind, with the logs."""
     binaries = programs()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -60,6 +60,8 @@ def serve(folder, kwok_nodes, until_killed):
         plane.wait_ready()
         if kwok_nodes:
             kwok.start(plane, kwok_nodes)
+        if with_autoscaler:
+            autoscaler.start(plane)
         confinement.relay(listener, API_PORT)
         port = listener.getsockname()[1]
         kubeconfig = plane.authority.kubeconfig(ADMIN, f"https://127.0.0.1:{port}", folder / "kubeconfig")
@@ -73,15 +75,15 @@ def serve(folder, kwok_nodes, until_killed):
 
 
 class Cluster:
-    """A cluster of a test: `with Cluster() as cluster: cluster.kubectl("get", "nodes")`."""
+    """A cluster of a test: `with Cluster("--autoscaler") as cluster: cluster.kubectl("get", "nodes")`, with flags of `serve`."""
 
     READY_SECONDS = 150
 
-    def __init__(self, kwok_nodes=0):
+    def __init__(self, *flags):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="muster-cluster-"))
         programs()  # not on the clock of the start
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "serve", self.folder, "--kwok", str(kwok_nodes)],
+            [sys.executable, __file__, "serve", self.folder, *map(str, flags)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         came = confinement.wait_input(self.process.stdout.fileno(), seconds=self.READY_SECONDS)
         line = self.process.stdout.readline() if came else ""
@@ -172,6 +174,7 @@ def main():
             verb.add_argument("--kwok", type=int, default=0, metavar="NODES", help="simulated nodes")
         if name == "serve":
             verb.add_argument("folder", type=pathlib.Path)
+            verb.add_argument("--autoscaler", action="store_true", help="Karpenter over a simulated cloud")
             verb.add_argument("--until-killed", action="store_true", help="do not look at standard input")
     options = parser.parse_args()
     if options.verb == "down":
@@ -184,7 +187,7 @@ def main():
         sys.exit(f"cluster: {lacking}")
     if options.verb == "up":
         return up(options.kwok)
-    return serve(options.folder, options.kwok, options.until_killed)
+    return serve(options.folder, options.kwok, options.autoscaler, options.until_killed)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ PROGRAM = muster.BIN.parent / "tests" / "process_node"
 
 
 class ProcessNode:
-    """Ready for pods when constructed."""
+    """Ready for pods when constructed, unless told not to wait."""
 
     _subnets = itertools.count(1)
 
-    def __init__(self, cluster, name, cpu=16, memory="64Gi", pods=110, gpus=0, labels=None, adopt=False):
+    def __init__(self, cluster, name, cpu=16, memory="64Gi", pods=110, gpus=0, labels=None, adopt=False, wait=True):
         self.cluster, self.name = cluster, name
         self.folder = cluster.folder / "nodes" / name
         self.folder.mkdir(parents=True)
@@ -30,7 +30,8 @@ class ProcessNode:
                                "--folder", self.folder, "--resources", json.dumps(resources),
                                "--labels", json.dumps(labels or {}), *(["--adopt"] if adopt else [])),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        muster.wait_until(self._ready, 60, f"node {name}", self.log)
+        if wait:
+            muster.wait_until(self._ready, 60, f"node {name}", self.log)
 
     def _ready(self):
         if self.process.poll() is not None:
