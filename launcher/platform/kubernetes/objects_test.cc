@@ -322,7 +322,9 @@ TEST(Rights, OfAUserIncludeThoseOfTheCoordinator) {
             R"([{"apiGroup":"rbac.authorization.k8s.io","kind":"User","name":"ada"}])");
   EXPECT_EQ(At(user[1], "/metadata/namespace"), "\"team\"");
   const Json& rules = user[0]["rules"];
-  for (const Json& rule : CoordinatorRights(MakeRun())[1]["rules"]) {
+  const Json coordinator = CoordinatorRights(MakeRun())[1]["rules"];
+  EXPECT_EQ(coordinator.size(), 6U);
+  for (const Json& rule : coordinator) {
     for (const Json& verb : rule["verbs"]) {
       EXPECT_TRUE(std::any_of(rules.begin(), rules.end(),
                               [&](const Json& mine) {
