@@ -49,13 +49,6 @@ bool IsLabelWord(std::string_view text) {
          OnlyOf(text.substr(text.size() - 1), {kLower, kUpper, kDigits});
 }
 
-// A DNS subdomain (RFC 1123), as Kubernetes names objects.
-bool IsObjectName(std::string_view text) {
-  return !text.empty() && text.size() <= 253 && OnlyOf(text, {kLower, kDigits, "-."}) &&
-         OnlyOf(text.substr(0, 1), {kLower, kDigits}) &&
-         OnlyOf(text.substr(text.size() - 1), {kLower, kDigits});
-}
-
 std::string LabelName(const std::string& text) {
   const size_t slash = text.find('/');
   const bool good = slash == text.npos ? IsLabelWord(text)
@@ -78,9 +71,7 @@ std::string ObjectName(const std::string& text) {
 }
 
 std::string Image(const std::string& text) {
-  const bool good = !text.empty() && text.size() <= 512 &&
-                    OnlyOf(text, {kLower, kUpper, kDigits, "-_./:@"}) && text[0] != '-';
-  return good ? "" : "which is no image's name, such as registry.example/train:1.2";
+  return IsImageName(text) ? "" : "which is no image's name, such as registry.example/train:1.2";
 }
 
 // Whether `text` is a number above 0, such as 4 or 0.5, before one of `suffixes`.
@@ -214,6 +205,17 @@ std::optional<int> Timeout(Section& top, std::string_view key) {
 }
 
 }  // namespace
+
+bool IsImageName(std::string_view text) {
+  return !text.empty() && text.size() <= 512 && OnlyOf(text, {kLower, kUpper, kDigits, "-_./:@"}) &&
+         text[0] != '-';
+}
+
+bool IsObjectName(std::string_view text) {
+  return !text.empty() && text.size() <= 253 && OnlyOf(text, {kLower, kDigits, "-."}) &&
+         OnlyOf(text.substr(0, 1), {kLower, kDigits}) &&
+         OnlyOf(text.substr(text.size() - 1), {kLower, kDigits});
+}
 
 JobFile ReadJob(const DocumentNode& root, Findings& findings) {
   JobFile job;

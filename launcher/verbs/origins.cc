@@ -40,7 +40,8 @@ std::string InFile(const JobFile& file, const std::string& place) {
 
 }  // namespace
 
-std::vector<Origin> Origins(const Request& request, const JobSpec& spec) {
+std::vector<Origin> Origins(const Request& request, const JobSpec& spec,
+                            const std::string& platform) {
   struct Row {
     std::string place;
     std::string flag;  // empty: the program, which has none
@@ -49,7 +50,7 @@ std::vector<Origin> Origins(const Request& request, const JobSpec& spec) {
   const std::string workers = request.HasPlace("pools") ? "pools" : "workers";
   std::vector<Row> rows = {
       {"name", "name", spec.name},
-      {"platform", "platform", "local"},
+      {"platform", "platform", platform},
       {"program", "", ShellQuote(spec.argv)},
       {workers, "workers", RangeText({spec.min_workers, spec.max_workers})},
       {"collectives", "collectives", spec.collectives},

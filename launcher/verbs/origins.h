@@ -18,8 +18,9 @@ struct Origin {
   std::string overrides;  // what the file says where a flag won; else empty
 };
 
-// One for each value of `spec` that a flag or a file may give, in the order of the schema. Call it while `spec.name` is what was
-// asked for.
-std::vector<Origin> Origins(const Request& request, const JobSpec& spec);
+// One for each value of `spec` that a flag or a file may give, and for `platform`, in the order of the schema. Call it while
+// `spec.name` is what was asked for.
+std::vector<Origin> Origins(const Request& request, const JobSpec& spec,
+                            const std::string& platform);
 
 }  // namespace muster

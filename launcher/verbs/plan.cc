@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/job/store.h"
+#include "launcher/platform/kubernetes/objects.h"
 #include "launcher/verbs/origins.h"
 #include "launcher/verbs/program.h"
 #include "launcher/verbs/request.h"
@@ -43,11 +44,21 @@ Status CheckMachines(const Request& request, RunPlan& plan) {
 }
 
 // What the contract names and this version does not have.
-Status CheckAvailable(const Request& request, RunPlan& plan) {
-  const std::string platform = request.HasFlag("platform")
-                                   ? request.flags().Get("platform")
-                                   : request.file().platform.value_or("local");
-  if (platform == "kubernetes") {
+Status CheckPlatform(const Request& request, PlanFor purpose) {
+  const std::string flag = request.flags().Get("platform");
+  if (request.HasFlag("platform") && flag != "local" && flag != "kubernetes") {
+    return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
+               flag);
+  }
+  if (purpose == PlanFor::kCluster) {
+    if (flag != "local") return {};
+    return WithHint(
+        Err(Code::kInvalidArgument, "--platform is local, where there are no Kubernetes objects"),
+        "leave --platform out");
+  }
+  const bool cluster =
+      request.HasFlag("platform") ? flag == "kubernetes" : request.file().platform == "kubernetes";
+  if (cluster) {
     return WithHint(
         Err(Code::kUnimplemented,
             "{} kubernetes is not available in this version, it runs jobs on this machine",
@@ -55,10 +66,10 @@ Status CheckAvailable(const Request& request, RunPlan& plan) {
         request.HasFlag("platform") ? "leave --platform out"
                                     : "--platform local runs the same file on this machine");
   }
-  if (platform != "local") {
-    return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
-               platform);
-  }
+  return {};
+}
+
+Status CheckCollectives(const Request& request) {
   const std::string collectives = request.HasFlag("collectives")
                                       ? request.flags().Get("collectives")
                                       : request.file().collectives.value_or("auto");
@@ -68,7 +79,7 @@ Status CheckAvailable(const Request& request, RunPlan& plan) {
             request.NameOf("collectives", "collectives"), collectives),
         request.HasFlag("collectives") ? "leave --collectives out" : "use auto or host");
   }
-  return CheckMachines(request, plan);
+  return {};
 }
 
 // The flag's value, else the file's, else the first of `allowed`. The file's has been checked.
@@ -127,7 +138,19 @@ Status MakeCheckpointFolder(const JobSpec& spec, const std::string& name, bool c
              spec.checkpoint.string(), error ? error.message() : "Permission denied");
 }
 
-Status PlanCheckpoints(const Request& request, bool create, RunPlan& plan) {
+// A path of the command line counts from the current folder, one of the file from that of the file, and in a container both count
+// from the folder where the program starts.
+fs::path CheckpointFolder(const Request& request, const std::string& in_file, PlanFor purpose) {
+  const bool flag = request.HasFlag("checkpoint");
+  const fs::path path = flag ? request.flags().Get("checkpoint") : in_file;
+  if (purpose == PlanFor::kCluster) {
+    return (fs::path(kubernetes::kWorkFolder) / path).lexically_normal();
+  }
+  std::error_code error;
+  return flag ? fs::absolute(path, error).lexically_normal() : request.Resolve(path);
+}
+
+Status PlanCheckpoints(const Request& request, PlanFor purpose, RunPlan& plan) {
   JobSpec& spec = plan.spec;
   const CheckpointRequest in_file = request.file().checkpoint.value_or(CheckpointRequest{});
   spec.resume = request.HasFlag("resume") || in_file.resume.value_or(false);
@@ -147,15 +170,13 @@ Status PlanCheckpoints(const Request& request, bool create, RunPlan& plan) {
         ParseNumber("--checkpoint-every", request.flags().Get("checkpoint-every"), 1, kMostSteps));
     spec.checkpoint_every = static_cast<uint64_t>(every);
   }
+  if (request.HasFlag("checkpoint") && request.flags().Get("checkpoint").empty()) {
+    return Err(Code::kInvalidArgument, "--checkpoint is \"\", it must be a folder");
+  }
+  spec.checkpoint = CheckpointFolder(request, in_file.dir, purpose);
+  if (purpose == PlanFor::kCluster) return {};
   const std::string name = request.NameOf("checkpoint", "checkpoint.dir");
   std::error_code error;
-  if (!request.HasFlag("checkpoint")) {
-    spec.checkpoint = request.Resolve(in_file.dir);
-  } else if (request.flags().Get("checkpoint").empty()) {
-    return Err(Code::kInvalidArgument, "--checkpoint is \"\", it must be a folder");
-  } else {
-    spec.checkpoint = fs::absolute(request.flags().Get("checkpoint"), error).lexically_normal();
-  }
   if (fs::exists(spec.checkpoint, error) && !fs::is_directory(spec.checkpoint, error)) {
     return Err(Code::kInvalidArgument, "{} is \"{}\", which is a file, not a folder", name,
                spec.checkpoint.string());
@@ -169,52 +190,69 @@ Status PlanCheckpoints(const Request& request, bool create, RunPlan& plan) {
         "add --resume to go on from there, or name another folder");
   }
   if (!old.empty()) plan.newest_checkpoint = old.front().step;
-  return MakeCheckpointFolder(spec, name, create);
+  return MakeCheckpointFolder(spec, name, purpose == PlanFor::kRun);
 }
 
-// The program after `--`, which starts in the current folder.
-Status PlanTypedProgram(const Request& request, const std::string& search_path, const fs::path& own,
-                        JobSpec& spec) {
-  const auto& words = request.flags().program;
-  if (words.empty()) {
-    return WithHint(
-        Err(Code::kInvalidArgument, "no program is given"),
-        "put it after `--`, for example: launcher run --workers 4 -- digits --steps 400");
+// Whether the program is the one after `--`, else it is that of the file.
+bool IsTyped(const Request& request) {
+  return request.flags().has_program || !request.file().program;
+}
+
+Result<std::vector<std::string>> ProgramWords(const Request& request) {
+  if (!IsTyped(request)) {
+    std::vector<std::string> words = request.file().program->args;
+    words.insert(words.begin(), request.file().program->path);
+    return words;
   }
-  MUSTER_ASSIGN(spec.executable, FindProgram(words[0], search_path, own));
-  spec.argv = words;
+  if (!request.flags().program.empty()) return request.flags().program;
+  return WithHint(Err(Code::kInvalidArgument, "no program is given"),
+                  "put it after `--`, for example: launcher run --workers 4 -- digits --steps 400");
+}
+
+Result<fs::path> FindProgramHere(const Request& request, const std::string& word) {
+  const char* path = std::getenv("PATH");
+  const std::string search_path = path == nullptr ? "/usr/bin:/bin" : path;
+  std::error_code error;
+  const fs::path own = fs::read_symlink("/proc/self/exe", error).parent_path();
+  if (IsTyped(request)) return FindProgram(word, search_path, own);
+  // A path counts from the file's folder, a name is looked up as ever.
+  const bool is_path = word.find('/') != word.npos;
+  auto found = FindProgram(is_path ? request.Resolve(word).string() : word, search_path, own);
+  if (found) return found;
+  Error error_there = std::move(found.error());
+  error_there.message =
+      fmt::format("{}: {}", request.PlaceText("program.path"), error_there.message);
+  return tl::unexpected(std::move(error_there));
+}
+
+// The image has the program, and nobody here can look into it.
+Result<fs::path> ProgramOfImage(const Request& request, const std::string& word) {
+  if (word.starts_with('/')) return fs::path(word).lexically_normal();
+  return WithHint(
+      Err(Code::kInvalidArgument,
+          "{} is \"{}\", it must be an absolute path: the job has an image, and the "
+          "program is in it",
+          IsTyped(request) ? "the program" : request.PlaceText("program.path") + ": program.path",
+          word),
+      "give its path in the image, or leave image out to send a program of this machine");
+}
+
+Status PlanProgram(const Request& request, PlanFor purpose, JobSpec& spec) {
+  const bool cluster = purpose == PlanFor::kCluster;
+  MUSTER_ASSIGN(spec.argv, ProgramWords(request));
+  MUSTER_ASSIGN(spec.executable, cluster && request.file().image
+                                     ? ProgramOfImage(request, spec.argv[0])
+                                     : FindProgramHere(request, spec.argv[0]));
+  if (cluster || !IsTyped(request)) {
+    spec.cwd = cluster ? fs::path(kubernetes::kWorkFolder) : request.folder();
+    return {};
+  }
   std::error_code error;
   spec.cwd = fs::current_path(error);
   if (!error) return {};
   return WithHint(Err(Code::kFailedPrecondition, "the current folder is not there any more: {}",
                       error.message()),
                   "change to another folder");
-}
-
-Status PlanProgram(const Request& request, JobSpec& spec) {
-  const char* path = std::getenv("PATH");
-  const std::string search_path = path == nullptr ? "/usr/bin:/bin" : path;
-  std::error_code error;
-  const fs::path own = fs::read_symlink("/proc/self/exe", error).parent_path();
-  const auto& in_file = request.file().program;
-  if (request.flags().has_program || !in_file) {
-    return PlanTypedProgram(request, search_path, own, spec);
-  }
-  // A path counts from the file's folder, a name is looked up as ever.
-  const bool is_path = in_file->path.find('/') != in_file->path.npos;
-  auto found = FindProgram(is_path ? request.Resolve(in_file->path).string() : in_file->path,
-                           search_path, own);
-  if (!found) {
-    Error error_there = std::move(found.error());
-    error_there.message =
-        fmt::format("{}: {}", request.PlaceText("program.path"), error_there.message);
-    return tl::unexpected(std::move(error_there));
-  }
-  spec.executable = std::move(*found);
-  spec.argv = {in_file->path};
-  spec.argv.insert(spec.argv.end(), in_file->args.begin(), in_file->args.end());
-  spec.cwd = request.folder();
-  return {};
 }
 
 // Nothing is sent along on this machine, but what the program needs must be there.
@@ -253,12 +291,15 @@ Status CheckText(const JobSpec& spec) {
 
 }  // namespace
 
-Result<RunPlan> PlanRun(const Invocation& invocation, bool create_folders) {
+Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose) {
   MUSTER_ASSIGN(const Request request, Request::Create(invocation));
   RunPlan plan;
   JobSpec& spec = plan.spec;
   const JobFile& file = request.file();
-  MUSTER_TRY(CheckAvailable(request, plan));
+  const bool cluster = purpose == PlanFor::kCluster;
+  MUSTER_TRY(CheckPlatform(request, purpose));
+  MUSTER_TRY(CheckCollectives(request));
+  if (!cluster) MUSTER_TRY(CheckMachines(request, plan));
   MUSTER_ASSIGN(const WorkerRange workers, PlanWorkers(request));
   spec.min_workers = workers.min;
   spec.max_workers = workers.max;
@@ -273,11 +314,12 @@ Result<RunPlan> PlanRun(const Invocation& invocation, bool create_folders) {
                          spec.start_timeout_ms));
   spec.environment = file.environment;
   MUSTER_TRY(PlanName(request, spec));
-  MUSTER_TRY(PlanProgram(request, spec));
+  MUSTER_TRY(PlanProgram(request, purpose, spec));
   MUSTER_TRY(CheckFiles(request));
-  MUSTER_TRY(PlanCheckpoints(request, create_folders, plan));
+  MUSTER_TRY(PlanCheckpoints(request, purpose, plan));
   MUSTER_TRY(CheckText(spec));
-  plan.values = Origins(request, spec);
+  plan.values = Origins(request, spec, cluster ? "kubernetes" : "local");
+  plan.file = file;
   plan.name_is_random = spec.name.empty();
   if (spec.name.empty()) spec.name = NameFor(spec.argv[0], RandomHex(2));
   spec.detached = request.HasFlag("detach");

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "launcher/verbs/run.h"
+#include "runtime/base/files.h"
 
 namespace muster {
 namespace {
@@ -15,7 +16,7 @@ Result<JobSpec> Plan(Words arguments, Words program = {"/bin/true", "--steps", "
   arguments.insert(arguments.end(), program.begin(), program.end());
   const auto invocation = ParseInvocation(Verbs().front(), arguments);
   if (!invocation) return tl::unexpected(invocation.error());
-  auto plan = PlanRun(*invocation, true);
+  auto plan = PlanRun(*invocation, PlanFor::kRun);
   if (!plan) return tl::unexpected(plan.error());
   return plan->spec;
 }
@@ -107,6 +108,61 @@ TEST(Plan, NeedsAProgram) {
   ASSERT_FALSE(spec);
   EXPECT_EQ(spec.error().message, "no program is given");
   EXPECT_EQ(Plan({}, {"/bin/true", "\xff"}).error().code, Code::kInvalidArgument);
+}
+
+// --- For a cluster ---
+
+// Plans `launcher render -f FILE ARGUMENTS` for a file with that text.
+Result<RunPlan> PlanCluster(const std::string& text, Words arguments = {}) {
+  const std::string file = ::testing::TempDir() + "/plan-cluster.yaml";
+  EXPECT_TRUE(WriteFileAtomically(file, text));
+  arguments.insert(arguments.begin(), {"-f", file});
+  for (const Verb& verb : Verbs()) {
+    if (verb.name != "render") continue;
+    const auto invocation = ParseInvocation(verb, arguments);
+    if (!invocation) return tl::unexpected(invocation.error());
+    return PlanRun(*invocation, PlanFor::kCluster);
+  }
+  return Err(Code::kNotFound, "no verb render");
+}
+
+TEST(PlanForACluster, TakesWhatThisMachineCannotHonour) {
+  const auto plan = PlanCluster(
+      "name: demo\nplatform: kubernetes\nprogram: {path: /bin/true}\n"
+      "pools: [{name: a, workers: 4, device: gpu, capacity: spot}]\n");
+  ASSERT_TRUE(plan) << plan.error().ToString();
+  EXPECT_EQ(plan->spec.executable, "/bin/true");
+  EXPECT_EQ(plan->spec.max_workers, 4);
+  EXPECT_EQ(plan->file.pools.at(0).capacity, "spot");
+  EXPECT_TRUE(plan->set_aside.empty());
+  EXPECT_EQ(plan->values.at(1).value, "kubernetes");
+}
+
+TEST(PlanForACluster, HasThePathsOfContainers) {
+  const auto plan = PlanCluster(
+      "program: {path: /opt/my/train, args: [-x]}\nimage: mine:1\ncheckpoint: {dir: ckpt/}\n");
+  ASSERT_TRUE(plan) << plan.error().ToString();
+  EXPECT_EQ(plan->spec.executable, "/opt/my/train");  // of the image, not of this machine
+  EXPECT_EQ(plan->spec.argv, (Words{"/opt/my/train", "-x"}));
+  EXPECT_EQ(plan->spec.cwd, "/muster/job");
+  EXPECT_EQ(plan->spec.checkpoint, "/muster/job/ckpt/");
+  // A file here, and perhaps a folder there.
+  const auto there = PlanCluster("program: {path: /bin/true}\n", {"--checkpoint", "/bin/true"});
+  ASSERT_TRUE(there) << there.error().ToString();
+  EXPECT_EQ(there->spec.checkpoint, "/bin/true");
+}
+
+TEST(PlanForACluster, RefusesWhatItCannotMean) {
+  const auto local = PlanCluster("program: {path: /bin/true}\n", {"--platform", "local"});
+  ASSERT_FALSE(local);
+  EXPECT_NE(local.error().message.find("--platform is local"), std::string::npos);
+  const auto relative = PlanCluster("program: {path: ./train}\nimage: mine:1\n");
+  ASSERT_FALSE(relative);
+  EXPECT_NE(relative.error().message.find("plan-cluster.yaml:1:17: program.path is \"./train\""),
+            std::string::npos)
+      << relative.error().message;
+  EXPECT_FALSE(PlanCluster("program: {path: ./gone}\n"));
+  EXPECT_FALSE(PlanCluster("program: {path: /bin/true}\ncollectives: nccl\n"));
 }
 
 }  // namespace

@@ -117,7 +117,7 @@ std::string PlanText(const RunPlan& plan) {
 }  // namespace
 
 Result<int> ShowPlan(const Invocation& invocation) {
-  MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, false));
+  MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, PlanFor::kShow));
   MUSTER_ASSIGN(const JobStore store, OpenStore());
   if (store.IsRunning(plan.spec.name)) {
     return WithHint(

@@ -165,7 +165,7 @@ Result<int> RunDetached(const Invocation& invocation, const JobSpec& spec, const
 Result<int> RunJob(const Invocation& invocation) {
   // From here on they are the supervisor's, whichever thread they would hit, and however early they come.
   BlockSignals({SIGINT, SIGTERM, SIGHUP, SIGCHLD});
-  MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, true));
+  MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, PlanFor::kRun));
   JobSpec spec = plan.spec;
   MUSTER_ASSIGN(const std::filesystem::path home, MusterHome());
   const JobStore store(home);

@@ -15,22 +15,32 @@
 
 namespace muster {
 
+enum class PlanFor {
+  kRun,      // this machine; a folder for checkpoints is made
+  kShow,     // the same, but it is only checked that the folder could be made
+  kCluster,  // Kubernetes: its paths are those of containers, where nobody can look from here
+};
+
 struct RunPlan {
   JobSpec spec;                        // complete but for id, supervisor and time
+  JobFile file;                        // as it was read; empty without -f
   std::vector<Origin> values;          // where each comes from
   std::vector<std::string> set_aside;  // "FILE:LINE:COLUMN: KEY" that this machine does not honour
   std::optional<uint64_t> newest_checkpoint;  // step of the newest one that a resume finds
   bool name_is_random = false;                // nobody has named the job
 };
 
-// With `create_folders` the folder for checkpoints is made, else it is only checked that it could be.
 // Errors: kInvalidArgument or kUnimplemented naming flag or place in the job file, value and what is allowed; those of
 // Request::Create and FindProgram.
-Result<RunPlan> PlanRun(const Invocation& invocation, bool create_folders);
+Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose);
 
 // The body of `launcher plan`: prints what `launcher run` would do with the same arguments. Starts and makes nothing. Errors: those of
 // PlanRun; kAlreadyExists if a job of that name is running.
 Result<int> ShowPlan(const Invocation& invocation);
+
+// The body of `launcher render`: prints the objects that `launcher run --platform kubernetes` makes, with placeholders for what only
+// the server knows. Contacts nobody. Errors: those of PlanRun; kInvalidArgument naming the flag.
+Result<int> ShowObjects(const Invocation& invocation);
 
 // The body of `launcher schema`.
 Result<int> ShowSchema(const Invocation& invocation);

@@ -92,10 +92,39 @@ Verb PlanVerb() {
           .run = ShowPlan};
 }
 
+Verb RenderVerb() {
+  std::vector<OptionSpec> options = RunOptions();
+  options.insert(
+      options.begin(),
+      {{'n', "namespace", "NS", "where the objects are (default: default)"},
+       {0, "image", "IMAGE", "image of all containers; over that of the job file"},
+       {0, "service-account", "NAME", "run the coordinator as this one; none is made for it"},
+       {0, "rbac", "", "print only what an administrator gives to people who run jobs"},
+       {0, "user", "NAME", "with --rbac: who gets the rights (default: a placeholder)"}});
+  return {.name = "render",
+          .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
+          .summary = "print the Kubernetes objects of a job, and contact nobody",
+          .details =
+              "For reading and for policy checks: YAML, or a List with -o json. The objects are "
+              "those that a run makes, with one pod\n"
+              "of each pool. What is not known before has a placeholder: the run's id is all "
+              "zeros, and <...> stands for what the API\n"
+              "server gives (docs/kubernetes.md). So it is not for `kubectl apply`, except with "
+              "--rbac.\n\n"
+              "Examples:\n"
+              "  launcher render -f job.yaml --namespace research\n"
+              "  launcher render -f job.yaml -o json | jq '.items[] | select(.kind == \"Pod\")'\n"
+              "  launcher render --rbac --namespace research --user ada | kubectl apply -f -\n",
+          .options = options,
+          .takes_program = true,
+          .run = ShowObjects};
+}
+
 std::vector<Verb> MakeVerbs() {
   return {
       RunVerb(),
       PlanVerb(),
+      RenderVerb(),
       {.name = "schema",
        .usage = "[OPTIONS]",
        .summary = "list the keys of a job file",

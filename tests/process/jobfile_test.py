@@ -6,6 +6,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 import unittest
 
@@ -182,6 +183,45 @@ class Refusals(JobFileTest):
         self.assertIn("job.yaml:1:17: ", self.refusal("run", "-f", "job.yaml"))
         self.write("workers: 2\n")
         self.assertIn("no program", self.refusal("run", "-f", "job.yaml"))
+
+
+class Renders(JobFileTest):
+    CLUSTER = muster.ROOT / "docs" / "examples" / "cluster.yaml"
+
+    def test_print_the_objects_of_the_example_and_make_nothing(self):
+        objects = self.home.json("render", "-f", self.CLUSTER, "-n", "research", "--image", "mine:1")["items"]
+        kinds = ["ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding", "Service", "Job", "Pod", "Pod"]
+        self.assertEqual([item["kind"] for item in objects], kinds)
+        self.assertEqual({item["metadata"]["namespace"] for item in objects}, {"research"})
+        owned = [item["metadata"].get("ownerReferences") for item in objects]
+        self.assertEqual(owned[1:], [[{"apiVersion": "v1", "kind": "ConfigMap", "name": "digits-cluster-00000",
+                                       "uid": "<uid of the ConfigMap>", "controller": True}]] * 8)
+        self.assertEqual([item["spec"]["containers"][0]["image"] for item in objects[-2:]], ["mine:1"] * 2)
+        text = self.home.launcher("render", "-f", self.CLUSTER).stdout
+        self.assertEqual([line.split()[1] for line in text.splitlines() if line.startswith("kind: ")], kinds)
+        self.assertIn("# Pool base: 8 workers in up to 4 pods like this one", text)
+        self.assertEqual(self.home.json("ps"), [])
+
+    def test_leave_rights_out_for_a_service_account(self):
+        self.write(self.digits())
+        objects = self.home.json("render", "-f", "job.yaml", "--service-account", "robot")["items"]
+        self.assertEqual([item["kind"] for item in objects], ["ConfigMap", "Secret", "Service", "Job", "Pod"])
+        self.assertEqual(objects[3]["spec"]["template"]["spec"]["serviceAccountName"], "robot")
+
+    def test_print_what_a_user_needs(self):
+        role, binding = self.home.json("render", "--rbac", "-n", "research", "--user", "ada")["items"]
+        self.assertEqual((role["kind"], binding["kind"]), ("Role", "RoleBinding"))
+        self.assertEqual(binding["subjects"][0]["name"], "ada")
+
+    def test_refuse_with_the_place(self):
+        self.write("program: {path: ./train}\nimage: mine:1\n")
+        self.assertIn("job.yaml:1:17: program.path is", self.refusal("render", "-f", "job.yaml"))
+        self.write("workrs: 2\n")
+        self.assertIn("job.yaml:1:1: ", self.refusal("render", "-f", "job.yaml"))
+
+    def test_survive_that_nobody_reads(self):
+        done = subprocess.run(["/bin/bash", "-c", f"'{muster.LAUNCHER}' render --rbac >&-"], capture_output=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
 class Schema(JobFileTest):

@@ -51,6 +51,10 @@ BAD_COMMANDS = [
     (("ledger", "nowhere"), "nowhere"), (("status", "../../etc"), "../../etc"), (("status", "a", "b"), "b"),
     (("resize", "nowhere"), "number of workers"), (("ps", "--sideways"), "--sideways"), (("ps", "extra"), "extra"),
     (("status", "-o", "xml"), "--output"), (("version", "--", "digits"), "version"),
+    (("render", "-n", "Up", "--", "digits"), "--namespace"), (("render", "--image", "a b", "--", "digits"), "--image"),
+    (("render", "--service-account", "A", "--", "digits"), "--service-account"), (("render", "--rbca"), "--rbac"),
+    (("render", "--rbac", "--", "digits"), "--rbac"), (("render", "--rbac", "--user", ""), "--user"),
+    (("render", "--user", "ada", "--", "digits"), "--user"), (("render", "--platform", "local", "--", "digits"), "--platform"),
     (("run", "digits", "--steps", "3"), "--"), (("run",), "program"), (("run", "--"), "program"),
 ]
 
