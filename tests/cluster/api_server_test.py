@@ -13,35 +13,15 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.cluster import cluster as fixture  # noqa: E402
-from tests.harness import muster  # noqa: E402
+from tests.harness import muster, processes  # noqa: E402
 
 TESTS = muster.BIN.parent / "tests"
 
 
-def processes_with(word):
-    """The ids of all processes whose command line has `word` in it."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if word in (entry / "cmdline").read_text(errors="replace"):
-                    found.append(int(entry.name))
-            except OSError:
-                pass  # it has just ended
-    return found
-
-
-def setUpModule():
-    lacking = fixture.missing()
-    if lacking:
-        raise unittest.SkipTest(lacking)
-
-
-class RealApiServer(unittest.TestCase):
+class RealApiServer(fixture.ClusterTest):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = fixture.Cluster()
-        cls.addClassCleanup(cls.cluster.close)
+        super().setUpClass()
         print(f"the cluster was ready after {cls.cluster.facts['seconds']} s", flush=True)
 
     def test_the_client_works_with_it(self):
@@ -57,14 +37,12 @@ class RealApiServer(unittest.TestCase):
             self.assertNotIn(f":{port} ", listening)
 
 
-class Traces(unittest.TestCase):
+class Traces(fixture.ClusterTest):
     def test_nothing_is_left_when_its_owner_is_killed(self):
-        cluster = fixture.Cluster()
-        self.addCleanup(cluster.close)
-        self.assertGreaterEqual(len(processes_with(str(cluster.folder))), 5)
-        cluster.process.send_signal(signal.SIGKILL)
-        muster.wait_until(lambda: not processes_with(str(cluster.folder)), 10, "the end of the cluster's processes",
-                          lambda: str(processes_with(str(cluster.folder))))
+        left = lambda: processes.of_home(self.cluster.folder)  # noqa: E731
+        self.assertGreaterEqual(len(left()), 5)
+        self.cluster.process.send_signal(signal.SIGKILL)
+        muster.wait_until(lambda: not left(), 10, "the end of the cluster's processes", lambda: str(left()))
 
 
 if __name__ == "__main__":

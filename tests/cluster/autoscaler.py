@@ -35,13 +35,11 @@ TYPES = [machine_type("small", 4, "8Gi", on_demand=0.2, spot=0.06),
          machine_type("gpu", 96, "1Ti", on_demand=30.0, spot=10.0, gpus=8)]
 
 
-def start(plane, boot_seconds=0, consolidate_after="5s"):
+def start(plane):
     """Karpenter, with one pool from which it may take every type, on demand or spot."""
     folder = plane.folder / "karpenter"
     folder.mkdir()
     (folder / "types.json").write_text(json.dumps(TYPES))
-    (folder / "stock.json").write_text("[]")
-    (folder / "stock.json").chmod(0o644)
     plane.kubectl("apply", "--server-side", "-f", plane.programs / "crds")
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/nodepools.karpenter.sh",
                   "crd/nodeclaims.karpenter.sh", "crd/kwoknodeclasses.karpenter.kwok.sh")
@@ -55,13 +53,13 @@ def start(plane, boot_seconds=0, consolidate_after="5s"):
         ("karpenter.sh/capacity-type", ["on-demand", "spot"]))]
     objects = [
         {"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"},
-         "spec": {"nodeRegistrationDelay": f"{boot_seconds}s"}},
+         "spec": {"nodeRegistrationDelay": "0s"}},
         {"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"}, "spec": {
             "template": {"spec": {"requirements": requirements, "expireAfter": "Never", "nodeClassRef": {
                 "group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"}}},
-            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": consolidate_after,
+            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "5s",
                            "budgets": [{"nodes": "100%"}]}}}]
-    plane.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    plane.kubectl.create(*objects)
 
 
 class Machines:
@@ -71,8 +69,8 @@ class Machines:
         self.cluster = cluster
         self.nodes = {}  # by name; those that were there stay listed
         self.watch = subprocess.Popen(
-            [cluster.facts["kubectl"], f"--kubeconfig={cluster.kubeconfig}", "get", "--raw",
-             "/api/v1/nodes?watch=true&labelSelector=" + urllib.parse.quote(POOL_LABEL, safe="")],
+            cluster.kubectl.command("get", "--raw", "/api/v1/nodes?watch=true&labelSelector=" +
+                                    urllib.parse.quote(POOL_LABEL, safe="")),
             stdout=subprocess.PIPE, text=True)
         self.thread = threading.Thread(target=self._follow)
         self.thread.start()

@@ -15,46 +15,40 @@ from tests.cluster.autoscaler import Machines  # noqa: E402
 from tests.harness import muster  # noqa: E402
 
 
-def setUpModule():
-    lacking = fixture.missing()
-    if lacking:
-        raise unittest.SkipTest(lacking)
+class Autoscaler(fixture.ClusterTest):
+    flags = ("--autoscaler",)
 
-
-class Autoscaler(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = fixture.Cluster("--autoscaler")
-        cls.addClassCleanup(cls.cluster.close)
+        super().setUpClass()
         cls.machines = Machines(cls.cluster)
         cls.addClassCleanup(cls.machines.close)
-
-    def kubectl(self, *arguments, text=None):
-        return self.cluster.kubectl(*arguments, text=text)
 
     def create(self, names, cpu, selector):
         pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
             "restartPolicy": "Never", "nodeSelector": selector, "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "c", "image": "none", "command": ["sleep", "1000"],
                             "resources": {"requests": {"cpu": str(cpu)}}}]}} for name in names]
-        self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+        self.kubectl.create(*pods)
 
     def wait_running(self, names):
-        phases = lambda: self.kubectl("get", "pods", *names, "-o", "jsonpath={.items[*].status.phase}")  # noqa: E731
-        if len(names) == 1:
-            phases = lambda: self.kubectl("get", "pod", *names, "-o", "jsonpath={.status.phase}")  # noqa: E731
-        muster.wait_until(lambda: phases().split() == ["Running"] * len(names), 90, f"{names} to run",
+        muster.wait_until(lambda: self.of_pods(names, "status.phase") == ["Running"] * len(names), 90, f"{names} to run",
                           lambda: self.kubectl("get", "pods,nodes,nodeclaims", "-o", "wide"))
 
+    def of_pods(self, names, field):
+        return self.kubectl("get", "pods", *names, "-o", f"jsonpath={{..{field}}}").split()
+
     def label(self, pod, key):
-        node = self.kubectl("get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
+        [node] = self.of_pods([pod], "spec.nodeName")
         return json.loads(self.kubectl("get", "node", node, "-o", "jsonpath={.metadata.labels}"))[key]
 
     def test_machines_come_for_waiting_pods_and_go_when_idle(self):
         names = ["a-0", "a-1", "a-2"]
         self.create(names, 3, {"karpenter.sh/capacity-type": "spot", "node.kubernetes.io/instance-type": "small"})
         self.wait_running(names)
-        self.assertGreaterEqual(len(self.machines.running()), 3)
+        nodes = set(self.of_pods(names, "spec.nodeName"))
+        self.assertEqual(len(nodes), 3)
+        self.assertLessEqual(nodes, {node.name for node in self.machines.running()})
         self.assertEqual(self.label("a-0", "node.kubernetes.io/instance-type"), "small")
         self.kubectl("delete", "pod", *names)
         muster.wait_until(lambda: not self.machines.running(), 120, "the idle machines to go",

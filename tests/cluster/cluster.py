@@ -3,7 +3,6 @@
 
     tests/cluster/cluster.py up        starts one in the background and says how to use it
     tests/cluster/cluster.py down      stops it, without a trace
-    tests/cluster/cluster.py missing   says what this machine lacks for it, with exit code 1, or nothing
     tests/cluster/cluster.py serve FOLDER [--kwok NODES] [--autoscaler]
                                        runs one until standard input ends; prints one line of JSON when it is ready
 """
@@ -19,14 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.cluster import autoscaler, confinement, kwok  # noqa: E402
 from tests.cluster.control_plane import ADMIN, API_PORT, ControlPlane  # noqa: E402
+from tests.cluster.kubectl import Kubectl  # noqa: E402
+from tests.harness import muster, processes  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = HERE / "tools" / "build"
 NEEDED = ("openssl", "ip", "iptables", "pkill")
+READY_SECONDS = 150
+STOP_SECONDS = 10
 
 
 def missing():
@@ -48,7 +52,7 @@ def programs():
     return pathlib.Path(subprocess.run([BUILD], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
-def serve(folder, kwok_nodes, with_autoscaler, until_killed):
+def serve(folder, kwok_nodes, with_autoscaler):
     """Runs a cluster until standard input ends or a signal comes; `folder` is left behind, with the logs."""
     binaries = programs()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -67,17 +71,14 @@ def serve(folder, kwok_nodes, with_autoscaler, until_killed):
         kubeconfig = plane.authority.kubeconfig(ADMIN, f"https://127.0.0.1:{port}", folder / "kubeconfig")
         print(json.dumps({"kubeconfig": str(kubeconfig), "kubectl": str(binaries / "kubectl"), "pid": manager_pid,
                           "seconds": round(time.monotonic() - started, 1)}), flush=True)
-        while until_killed or not confinement.wait_input(0, seconds=0):
+        while not confinement.wait_input(0, seconds=0.2):
             plane.tend()
-            time.sleep(0.2)
 
     return confinement.confined(inside)
 
 
 class Cluster:
-    """A cluster of a test: `with Cluster("--autoscaler") as cluster: cluster.kubectl("get", "nodes")`, with flags of `serve`."""
-
-    READY_SECONDS = 150
+    """A cluster of a test, until closed: `Cluster("--autoscaler").kubectl("get", "nodes")`, with flags of `serve`."""
 
     def __init__(self, *flags):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="muster-cluster-"))
@@ -85,41 +86,44 @@ class Cluster:
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve", self.folder, *map(str, flags)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        came = confinement.wait_input(self.process.stdout.fileno(), seconds=self.READY_SECONDS)
+        came = confinement.wait_input(self.process.stdout.fileno(), seconds=READY_SECONDS)
         line = self.process.stdout.readline() if came else ""
         if not line:
             self.close()
-            raise RuntimeError(f"the cluster did not come up in {self.READY_SECONDS} s")
+            raise RuntimeError(f"the cluster did not come up in {READY_SECONDS} s")
         self.facts = json.loads(line)
         self.kubeconfig = self.facts["kubeconfig"]
-
-    def kubectl(self, *arguments, text=None):
-        done = subprocess.run([self.facts["kubectl"], f"--kubeconfig={self.kubeconfig}", *map(str, arguments)],
-                              input=text, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
-        return done.stdout
+        self.kubectl = Kubectl(self.facts["kubectl"], self.kubeconfig)
 
     def inside(self, *command):
         """`command` as it is to be written to run in the cluster's network, among its processes."""
-        first = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0]
-        return ["nsenter", "--target", first, "--net", "--pid", "--mount", "--", *map(str, command)]
+        first = processes.children(self.process.pid)[0]
+        return ["nsenter", "--target", str(first), "--net", "--pid", "--mount", "--", *map(str, command)]
 
     def close(self):
         self.process.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.close()
+class ClusterTest(unittest.TestCase):
+    """Tests that share a cluster, started with `flags` of `serve`; skipped with the reason where there can be none."""
+
+    flags = ()
+
+    @classmethod
+    def setUpClass(cls):
+        lacking = missing()
+        if lacking:
+            raise unittest.SkipTest(lacking)
+        cls.cluster = Cluster(*cls.flags)
+        cls.addClassCleanup(cls.cluster.close)
+        cls.kubectl = cls.cluster.kubectl
 
 
 def state_folder():
@@ -144,14 +148,14 @@ def up(kwok_nodes):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
         programs()
+        read, write = os.pipe()  # it holds the writing end itself, so its standard input never ends
         with open(folder / "facts.json", "wb") as out, open(folder / "cluster.log", "wb") as log:
-            process = subprocess.Popen([sys.executable, __file__, "serve", folder, "--kwok", str(kwok_nodes),
-                                        "--until-killed"], stdin=subprocess.DEVNULL, stdout=out, stderr=log,
-                                       start_new_session=True)
-        while not (facts := running(folder)):
-            if process.poll() is not None:
-                sys.exit(f"cluster: it did not come up:\n{(folder / 'cluster.log').read_text()}")
-            time.sleep(0.1)
+            process = subprocess.Popen([sys.executable, __file__, "serve", folder, "--kwok", str(kwok_nodes)],
+                                       stdin=read, pass_fds=[write], stdout=out, stderr=log, start_new_session=True)
+        muster.wait_until(lambda: running(folder) or process.poll() is not None, READY_SECONDS, "the cluster")
+        facts = running(folder)
+        if not facts:
+            sys.exit(f"cluster: it did not come up:\n{(folder / 'cluster.log').read_text()}")
     print(f"export KUBECONFIG={facts['kubeconfig']}\nalias kubectl={facts['kubectl']}\n"
           f"# stop it: {HERE / 'cluster.py'} down")
 
@@ -160,34 +164,29 @@ def down():
     facts = running(state_folder())
     if facts:
         os.kill(facts["pid"], signal.SIGTERM)
-        while running(state_folder()):
-            time.sleep(0.05)
+        muster.wait_until(lambda: not running(state_folder()), STOP_SECONDS, "the end of the cluster")
     shutil.rmtree(state_folder(), ignore_errors=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name in ("up", "down", "missing", "serve"):
+    for name in ("up", "down", "serve"):
         verb = verbs.add_parser(name)
         if name in ("up", "serve"):
             verb.add_argument("--kwok", type=int, default=0, metavar="NODES", help="simulated nodes")
         if name == "serve":
             verb.add_argument("folder", type=pathlib.Path)
             verb.add_argument("--autoscaler", action="store_true", help="Karpenter over a simulated cloud")
-            verb.add_argument("--until-killed", action="store_true", help="do not look at standard input")
     options = parser.parse_args()
     if options.verb == "down":
         return down()
     lacking = missing()
-    if options.verb == "missing":
-        print(lacking, end="\n" if lacking else "")
-        return 1 if lacking else 0
     if lacking:
         sys.exit(f"cluster: {lacking}")
     if options.verb == "up":
         return up(options.kwok)
-    return serve(options.folder, options.kwok, options.autoscaler, options.until_killed)
+    return serve(options.folder, options.kwok, options.autoscaler)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 
 from tests.cluster.certificates import NODE_ADDRESS, Authority
 from tests.cluster.confinement import run
+from tests.cluster.kubectl import Kubectl
 
 API_PORT = 6443
 SERVICE_RANGE = "10.96.0.0/16"
@@ -29,6 +30,7 @@ class ControlPlane:
         self.logs = self.folder / "logs"
         self.logs.mkdir()
         self.commands, self.processes = {}, {}
+        self.kubectl = Kubectl(self.programs / "kubectl", self.folder / "pki" / f"{ADMIN}.kubeconfig")
         self.authority = Authority(self.folder / "pki")
         self.server = f"https://127.0.0.1:{API_PORT}"
         self._make_network()
@@ -56,14 +58,6 @@ class ControlPlane:
             if process.poll() is not None:
                 print(f"cluster: {name} ended with {process.returncode} and is started again", file=sys.stderr)
                 self._run(name)
-
-    def kubectl(self, *arguments, text=None):
-        """The output of kubectl as the administrator, with `text` as its input."""
-        command = [self.programs / "kubectl", f"--kubeconfig={self.authority.folder / ADMIN}.kubeconfig", *arguments]
-        done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
-        return done.stdout
 
     def wait_ready(self, seconds=120):
         """Until pods could be made: the last thing to appear is the default service account."""
@@ -111,9 +105,9 @@ class ControlPlane:
 
     def _make_node(self):
         """This machine as a node that takes no pods: kube-proxy asks for it, and with no node at all schedulers wait longer."""
-        self.kubectl("create", "-f", "-", text=json.dumps(
+        self.kubectl.create(
             {"apiVersion": "v1", "kind": "Node", "metadata": {"name": CONTROL_PLANE_NODE}, "spec": {"unschedulable": True},
-             "status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]}}))
+             "status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]}})
 
     def _make_certificates(self):
         sign = self.authority.sign

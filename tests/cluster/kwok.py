@@ -1,7 +1,5 @@
 """Nodes that exist on paper: kwok answers for them, and says at once that their pods run."""
 
-import json
-
 from tests.cluster.certificates import NODE_ADDRESS
 from tests.cluster.control_plane import ADMIN
 
@@ -19,8 +17,7 @@ def start(plane, nodes):
     plane.start("kwok", f"--kubeconfig={plane.authority.folder / ADMIN}.kubeconfig", "--manage-all-nodes=false",
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40",
                 f"--config={configuration}", "--cidr=10.202.0.0/16", f"--node-ip={NODE_ADDRESS}")
-    plane.kubectl("create", "-f", "-", text=json.dumps(
-        {"apiVersion": "v1", "kind": "List", "items": [_node(f"kwok-{number}") for number in range(nodes)]}))
+    plane.kubectl.create(*[_node(f"kwok-{number}") for number in range(nodes)])
     plane.kubectl("wait", "--for=condition=Ready", "node", "-l", "type=kwok", "--timeout=60s")
 
 

@@ -4,7 +4,6 @@
     MUSTER_BIN=build/bin tests/cluster/process_node_test.py
 """
 
-import json
 import pathlib
 import sys
 import unittest
@@ -12,23 +11,16 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.cluster import cluster as fixture  # noqa: E402
 from tests.cluster.process_nodes import ProcessNode  # noqa: E402
-from tests.harness import muster  # noqa: E402
+from tests.harness import muster, processes  # noqa: E402
 
 RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
               "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def setUpModule():
-    lacking = fixture.missing()
-    if lacking:
-        raise unittest.SkipTest(lacking)
-
-
-class ProcessNodes(unittest.TestCase):
+class ProcessNodes(fixture.ClusterTest):
     @classmethod
     def setUpClass(cls):
-        cls.cluster = fixture.Cluster()
-        cls.addClassCleanup(cls.cluster.close)
+        super().setUpClass()
         cls.node = ProcessNode(cls.cluster, "node-a")
         cls.addClassCleanup(cls.node.close)
 
@@ -39,21 +31,14 @@ class ProcessNodes(unittest.TestCase):
         # Pods are refused before their namespace has its service account.
         muster.wait_until(lambda: "default" in self.get("serviceaccounts", "-o", "name"), 30, "a service account")
 
-    def kubectl(self, *arguments, text=None):
-        return self.cluster.kubectl(*arguments, text=text)
-
     def get(self, *arguments):
         return self.kubectl("-n", self.space, "get", *arguments)
 
-    def create(self, *objects):
-        self.kubectl("-n", self.space, "create", "-f", "-", text=json.dumps(
-            {"apiVersion": "v1", "kind": "List", "items": objects}))
-
     def pod(self, name, script, volumes=(), mounts=(), env=(), grace=2):
-        self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        self.kubectl.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
             "restartPolicy": "Never", "terminationGracePeriodSeconds": grace, "volumes": list(volumes),
             "containers": [{"name": "c", "image": "none", "command": ["bash", "-c", script], "env": list(env),
-                            "volumeMounts": list(mounts), "securityContext": RESTRICTED}]}})
+                            "volumeMounts": list(mounts), "securityContext": RESTRICTED}]}}, namespace=self.space)
 
     def phase(self, name):
         return self.get("pods", "-o", f"jsonpath={{.items[?(@.metadata.name=='{name}')].status.phase}}")
@@ -66,8 +51,10 @@ class ProcessNodes(unittest.TestCase):
         return self.node.pod_log(self.space, name)
 
     def test_a_pod_sees_what_its_spec_says(self):
-        self.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"key": "of the map"}},
-                    {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": "of the secret"}})
+        self.kubectl.create(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"key": "of the map"}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": "of the secret"}},
+            namespace=self.space)
         field = lambda name, path: {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}  # noqa: E731
         self.pod("p", "cat /map/key; echo; cat /secret/key; echo; id -u; echo $NAME $ADDRESS $PLAIN;"
                       "touch /work-of-mine 2>&1 | tail -c 20; touch /empty/f && echo written; echo x > /map/key;"
@@ -118,17 +105,10 @@ class ProcessNodes(unittest.TestCase):
         mark = f"mark-of-{self.space}"
         self.pod("p", f"(exec -a {mark} sleep 1000) & exec -a {mark} sleep 1000")
         self.wait_phase("p", "Running")
-        marked = lambda: [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if mark in read(p)]  # noqa: E731
+        marked = lambda: processes.of_home(mark)  # noqa: E731
         muster.wait_until(lambda: len(marked()) == 2, 10, "two processes of the pod")
         node.switch_off()
         muster.wait_until(lambda: not marked(), 10, "the end of the pod's processes")
-
-
-def read(path):
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

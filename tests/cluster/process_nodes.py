@@ -3,12 +3,11 @@
 import itertools
 import json
 import os
-import pathlib
 import signal
 import subprocess
 
 from tests.cluster.certificates import NODE_ADDRESS
-from tests.harness import muster
+from tests.harness import muster, processes
 
 PROGRAM = muster.BIN.parent / "tests" / "process_node"
 
@@ -48,8 +47,7 @@ class ProcessNode:
 
     def pid(self):
         """The agent itself: nsenter has a child of its own in the cluster."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0]) if children else self.process.pid
+        return (processes.children(self.process.pid) or [self.process.pid])[0]
 
     def switch_off(self):
         """As when the power goes: agent and pods are gone, and nobody has been told."""

@@ -46,6 +46,14 @@ def is_alive(pid):
     return read(pid) is not None
 
 
+def children(pid):
+    """The ids of its children; none if it has gone."""
+    try:
+        return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def _pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
