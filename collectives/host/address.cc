@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "collectives/host/socket.h"
+#include "runtime/base/endpoint.h"
 #include "runtime/base/files.h"
 
 namespace muster::host {
@@ -34,9 +35,7 @@ bool ParseEndpoint(std::string_view text, Address& address) {
 }  // namespace
 
 std::string Address::ToString() const {
-  const bool v6 = ip.find(':') != std::string::npos;
-  return fmt::format("{}{}{}:{}/{}/{}", v6 ? "[" : "", ip, v6 ? "]" : "", port, boot_id,
-                     abstract_name);
+  return fmt::format("{}/{}/{}", JoinHostPort(ip, port), boot_id, abstract_name);
 }
 
 Result<Address> Address::Parse(std::string_view text) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "runtime/base/endpoint.h"
 #include "runtime/base/files.h"
 
 namespace muster::k8s {
@@ -102,9 +103,7 @@ Result<ClientConfig> LoadClientConfig(const ConfigChoice& choice,
 }
 
 std::string ServiceUrl(const std::string& host, const std::string& port) {
-  const bool ipv6 = host.find(':') != std::string::npos && !host.starts_with('[');
-  return fmt::format(fmt::runtime(ipv6 ? "https://[{}]:{}" : "https://{}:{}"), host,
-                     port.empty() ? "443" : port);
+  return "https://" + JoinHostPort(host, port.empty() ? "443" : port);
 }
 
 Result<ClientConfig> InClusterConfig(const ConfigEnvironment& environment) {

@@ -1,11 +1,10 @@
 // What runs: the coordinator's Job and the workers' pods. Both meet the restricted Pod Security Standard.
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "launcher/platform/kubernetes/metadata.h"
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/objects.h"
+#include "runtime/base/endpoint.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -136,20 +135,14 @@ Json Resources(const Pool& pool) {
   return resources;
 }
 
-// "IP:PORT", an IPv6 address in brackets.
-std::string CoordinatorAddressOf(const ClusterRun& run) {
-  const bool brackets = run.coordinator_ip.find(':') != run.coordinator_ip.npos;
-  return fmt::format("{}{}{}:{}", brackets ? "[" : "", run.coordinator_ip, brackets ? "]" : "",
-                     kGrpcPort);
-}
-
 Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
   Json environment = Json::array();
   for (const auto& [name, value] : run.spec.environment) {
     environment.push_back(Variable(name, value));
   }
   AddVariables(run, environment);
-  environment.push_back(Variable("MUSTER_COORDINATOR", CoordinatorAddressOf(run)));
+  environment.push_back(
+      Variable("MUSTER_COORDINATOR", JoinHostPort(run.coordinator_ip, kGrpcPort)));
   environment.push_back(Variable("MUSTER_POOL", pool.name));
   environment.push_back(Variable("MUSTER_DEVICES", std::to_string(pool.device_count)));
   Json container = Container(run, "worker", kAgentCommand, environment);
