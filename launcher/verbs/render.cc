@@ -75,18 +75,22 @@ std::vector<Listed> ObjectsOf(const ClusterRun& run) {
   return listed;
 }
 
+// The value of `flag`, if it is given, must be `good`.
+Status CheckName(const Invocation& invocation, const std::string& flag,
+                 bool (*good)(std::string_view)) {
+  const std::string value = invocation.Get(flag);
+  if (!invocation.Has(flag) || good(value)) return {};
+  return Err(Code::kInvalidArgument, "--{} is \"{}\", which is no {}'s name", flag,
+             value.substr(0, 100), flag);
+}
+
 Result<std::vector<Listed>> ObjectsOfJob(const Invocation& invocation, const std::string& space) {
   if (invocation.Has("user")) {
     return Err(Code::kInvalidArgument,
                "--user says whose rights --rbac prints, which is not given");
   }
-  for (const char* flag : {"image", "service-account"}) {
-    const std::string value = invocation.Get(flag);
-    if (!invocation.Has(flag)) continue;
-    if (flag == std::string("image") ? IsImageName(value) : IsObjectName(value)) continue;
-    return Err(Code::kInvalidArgument, "--{} is \"{}\", which is no {}'s name", flag,
-               value.substr(0, 100), flag);
-  }
+  MUSTER_TRY(CheckName(invocation, "image", IsImageName));
+  MUSTER_TRY(CheckName(invocation, "service-account", IsObjectName));
   MUSTER_ASSIGN(RunPlan plan, PlanRun(invocation, PlanFor::kCluster));
   ClusterRun run{.spec = std::move(plan.spec),
                  .file = std::move(plan.file),

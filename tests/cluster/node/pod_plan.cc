@@ -35,12 +35,16 @@ std::string DownwardField(const json& pod, const std::string& node, const std::s
   return "";
 }
 
-Result<std::vector<PodFile>> FilesOf(const json& source, const json& pod, const std::string& node,
-                                     const std::string& ip, const FetchVolume& fetch) {
-  std::vector<PodFile> files;
-  const auto take = [&](const std::string& kind, const std::string& name,
-                        const json& items) -> Status {
-    MUSTER_ASSIGN(const json content, fetch({{"kind", kind}, {"name", name}}));
+// What a volume holds, or one part of a projected volume: they differ in how they name a Secret only.
+Status AddFiles(const json& source, const json& pod, const std::string& node, const std::string& ip,
+                const FetchVolume& fetch, std::vector<PodFile>& files) {
+  for (const char* kind : {"secret", "configMap"}) {
+    if (!source.contains(kind)) continue;
+    const json& named = source[kind];
+    const json what = {{"kind", kind == std::string_view("secret") ? "Secret" : "ConfigMap"},
+                       {"name", TextAt(named, "/name", TextAt(named, "/secretName"))}};
+    const json& items = ListAt(named, "/items");
+    MUSTER_ASSIGN(const json content, fetch(what));
     for (const auto& [key, value] : content.items()) {
       std::string path = items.empty() ? key : "";
       for (const json& item : items) {
@@ -48,37 +52,21 @@ Result<std::vector<PodFile>> FilesOf(const json& source, const json& pod, const 
       }
       if (!path.empty()) files.push_back({path, value.get<std::string>()});
     }
-    return {};
-  };
-  if (source.contains("secret")) {
-    MUSTER_TRY(
-        take("Secret", TextAt(source, "/secret/secretName"), ListAt(source, "/secret/items")));
-  } else if (source.contains("configMap")) {
-    MUSTER_TRY(
-        take("ConfigMap", TextAt(source, "/configMap/name"), ListAt(source, "/configMap/items")));
   }
-  for (const json& part : ListAt(source, "/projected/sources")) {
-    if (part.contains("serviceAccountToken")) {
-      const json& token = part["serviceAccountToken"];
-      MUSTER_ASSIGN(const json answer,
-                    fetch({{"kind", "Token"}, {"audience", token.value("audience", "")}}));
-      files.push_back({token.value("path", "token"), answer.value("token", "")});
-    } else if (part.contains("configMap")) {
-      MUSTER_TRY(
-          take("ConfigMap", TextAt(part, "/configMap/name"), ListAt(part, "/configMap/items")));
-    } else if (part.contains("secret")) {
-      MUSTER_TRY(take("Secret", TextAt(part, "/secret/name"), ListAt(part, "/secret/items")));
-    }
-    for (const json& item : ListAt(part, "/downwardAPI/items")) {
-      files.push_back({item.value("path", ""),
-                       DownwardField(pod, node, ip, TextAt(item, "/fieldRef/fieldPath"))});
-    }
+  if (source.contains("serviceAccountToken")) {
+    const json& token = source["serviceAccountToken"];
+    MUSTER_ASSIGN(const json answer,
+                  fetch({{"kind", "Token"}, {"audience", token.value("audience", "")}}));
+    files.push_back({token.value("path", "token"), answer.value("token", "")});
   }
   for (const json& item : ListAt(source, "/downwardAPI/items")) {
     files.push_back({item.value("path", ""),
                      DownwardField(pod, node, ip, TextAt(item, "/fieldRef/fieldPath"))});
   }
-  return files;
+  for (const json& part : ListAt(source, "/projected/sources")) {
+    MUSTER_TRY(AddFiles(part, pod, node, ip, fetch, files));
+  }
+  return {};
 }
 
 }  // namespace
@@ -127,7 +115,7 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
                   .read_only = mount.value("readOnly", false)};
     for (const json& volume : ListAt(pod, "/spec/volumes")) {
       if (volume.value("name", "") != mount.value("name", "")) continue;
-      MUSTER_ASSIGN(made.files, FilesOf(volume, pod, node, ip, fetch));
+      MUSTER_TRY(AddFiles(volume, pod, node, ip, fetch, made.files));
       made.read_only |= !volume.contains("emptyDir");
     }
     plan.mounts.push_back(std::move(made));

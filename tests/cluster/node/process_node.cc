@@ -58,6 +58,17 @@ json Condition(const std::string& type, bool value) {
   return {{"type", type}, {"status", value ? "True" : "False"}, {"lastTransitionTime", Now()}};
 }
 
+json NodeConditions() {
+  json conditions = json::array();
+  for (const char* type : {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}) {
+    json condition = Condition(type, std::string_view(type) == "Ready");
+    condition["lastHeartbeatTime"] = Now();
+    condition["reason"] = "ProcessNode";
+    conditions.push_back(std::move(condition));
+  }
+  return conditions;
+}
+
 }  // namespace
 
 ProcessNode::ProcessNode(k8s::ApiClient* client, NodeOptions options)
@@ -110,17 +121,6 @@ Status ProcessNode::Run() {
   }
 }
 
-json ProcessNode::Conditions() const {
-  json conditions = json::array();
-  for (const char* type : {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}) {
-    json condition = Condition(type, std::string_view(type) == "Ready");
-    condition["lastHeartbeatTime"] = Now();
-    condition["reason"] = "ProcessNode";
-    conditions.push_back(std::move(condition));
-  }
-  return conditions;
-}
-
 Status ProcessNode::Register() {
   const ObjectRef node{.resource = k8s::kNodes, .name = options_.name};
   if (!options_.adopt) {
@@ -141,7 +141,7 @@ Status ProcessNode::Register() {
   json status{{"addresses",
                {{{"type", "InternalIP"}, {"address", options_.address}},
                 {{"type", "Hostname"}, {"address", options_.name}}}},
-              {"conditions", Conditions()},
+              {"conditions", NodeConditions()},
               {"nodeInfo",
                {{"machineID", ""},
                 {"systemUUID", ""},

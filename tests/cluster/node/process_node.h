@@ -55,7 +55,6 @@ class ProcessNode {
   };
 
   Status Register();
-  nlohmann::json Conditions() const;
   void RenewLease();
   void Take(const k8s::WatchUpdate& update);  // from the informer's thread
   void Seen(const nlohmann::json& object);
