@@ -100,6 +100,8 @@ class ProcessNodes(fixture.ClusterTest):
     def test_nothing_of_a_pod_runs_on_when_its_node_is_switched_off(self):
         node = ProcessNode(self.cluster, "node-b")
         self.addCleanup(node.close)
+        # Its object stays ready until its lease runs out; the pods of other tests must not go there.
+        self.addCleanup(self.kubectl, "delete", "node", "node-b")
         self.kubectl("cordon", "node-a")
         self.addCleanup(self.kubectl, "uncordon", "node-a")
         mark = f"mark-of-{self.space}"
