@@ -42,16 +42,20 @@ void FleetCore::On(const PodSeen& event) {
 void FleetCore::On(const PodGone& event) {
   const auto ours = Ours(event.name);
   if (!ours || Find(event.name, event.uid) == nullptr) return;
-  Bury(event.name);
+  Bury(event.name, true);
   Remove(*ours->first, ours->second, "it was deleted");
 }
 
 void FleetCore::On(const PodsListed& event) {
   std::set<std::string> listed;
   for (const PodView& view : event.pods) {
-    if (view.run != options_.run || tombstones_.contains(view.name)) continue;
     const auto ours = Ours(view.name);
-    if (!ours) continue;
+    if (view.run != options_.run || !ours) continue;
+    const auto grave = tombstones_.find(view.name);
+    if (grave != tombstones_.end()) {
+      if (grave->second) continue;
+      tombstones_.erase(grave);
+    }
     listed.insert(view.name);
     Pod* pod = Find(view.name, view.uid);
     if (pod != nullptr) {
@@ -92,6 +96,7 @@ void FleetCore::LookForAbsent(const std::set<std::string>& listed, TimePoint ask
     }
     for (const int64_t serial : gone) {
       ++lost;
+      if (pool.pods[serial].state != State::kAsked) Bury(pool.pods[serial].name, false);
       Remove(pool, serial, "two lists in a row lack it");
     }
   }
@@ -183,7 +188,7 @@ void FleetCore::On(const DeleteAnswered& event) {
       return;
     case Result::kNotFound: {
       const auto ours = Ours(event.name);
-      Bury(event.name);
+      Bury(event.name, true);
       Remove(*ours->first, ours->second, "it was deleted");
       return;
     }

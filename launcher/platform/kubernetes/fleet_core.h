@@ -131,7 +131,7 @@ class FleetCore {
   void ForgetAsked(Pool& pool, int64_t serial);
   void NoteEnd(Pool& pool, Pod& pod, const std::string& reason, bool terminal);
   void Remove(Pool& pool, int64_t serial, const std::string& reason);
-  void Bury(const std::string& name);
+  void Bury(const std::string& name, bool certain);
   void CountCrash(Pool& pool, const Pod& pod, const std::string& how);
   void NoteHealth(Pool& pool);
   bool Delete(Pod& pod, const std::string& reason, bool braked);
@@ -177,7 +177,7 @@ class FleetCore {
   FleetSaved saved_;
   std::vector<Pool> pools_;
   std::set<std::string> members_;
-  std::set<std::string> tombstones_;  // names that are gone
+  std::map<std::string, bool> tombstones_;  // gone; false: a list may bring it back
   std::deque<std::pair<TimePoint, std::string>> tombstone_times_;
   int lists_needed_ = 0;  // before the first create
   TimePoint list_due_{};

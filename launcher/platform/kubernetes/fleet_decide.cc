@@ -98,7 +98,7 @@ void FleetCore::CheckTimes(Pool& pool) {
     }
     if (pod.terminating && !ended &&
         Due(pod.terminating_at + options_.grace + options_.terminating_deadline) &&
-        (!pod.deleting || Due(pod.delete_again))) {
+        (pod.deleting ? Due(pod.delete_again) : TakeBrake())) {
       if (!pod.deleting) pod.delete_reason = "it does not end: its node may be dead";
       SendDelete(pod, Duration::zero());
     }

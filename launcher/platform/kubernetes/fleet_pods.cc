@@ -149,8 +149,9 @@ void FleetCore::NoteEnd(Pool& pool, Pod& pod, const std::string& reason, bool te
   }
 }
 
-void FleetCore::Bury(const std::string& name) {
-  if (tombstones_.insert(name).second) tombstone_times_.emplace_back(now_, name);
+// Late news must not bring it back.
+void FleetCore::Bury(const std::string& name, bool certain) {
+  if (tombstones_.insert_or_assign(name, certain).second) tombstone_times_.emplace_back(now_, name);
 }
 
 void FleetCore::Remove(Pool& pool, int64_t serial, const std::string& reason) {
