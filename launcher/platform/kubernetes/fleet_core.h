@@ -184,7 +184,7 @@ class FleetCore {
   TimePoint listed_at_ = TimePoint::min();  // the last list that counted came
   TimePoint busy_until_{};
   TimePoint brake_until_{};
-  int brake_left_ = 0;
+  int brake_used_ = 0;
   std::optional<TimePoint> gathering_since_;
   TimePoint gang_retry_at_{};
   bool giving_up_ = false;

@@ -48,22 +48,24 @@ size_t FleetCore::InFlight() const {
 }
 
 bool FleetCore::TakeBrake() {
+  size_t pods = 0;
+  size_t wanted = 0;
+  for (const Pool& pool : pools_) {
+    pods += pool.pods.size();
+    wanted += pool.options.pods.max;
+  }
+  const int allowed =
+      std::max(1, static_cast<int>(options_.brake_fraction * std::max(pods, wanted)));
   if (now_ >= brake_until_) {
-    size_t pods = 0;
-    size_t wanted = 0;
-    for (const Pool& pool : pools_) {
-      pods += pool.pods.size();
-      wanted += pool.options.pods.max;
-    }
-    brake_left_ = std::max(1, static_cast<int>(options_.brake_fraction * std::max(pods, wanted)));
+    brake_used_ = 0;
     brake_until_ = now_ + options_.brake_interval;
   }
-  if (brake_left_ == 0) {
-    Due(brake_until_);
-    return false;
+  if (brake_used_ < allowed) {
+    ++brake_used_;
+    return true;
   }
-  --brake_left_;
-  return true;
+  Due(brake_until_);
+  return false;
 }
 
 void FleetCore::Decide() {

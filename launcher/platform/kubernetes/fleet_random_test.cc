@@ -66,6 +66,7 @@ class World {
     options_.quick_end = seconds(4);
     options_.join_deadline = seconds(10);
     options_.crash_pause = {seconds(1), seconds(8)};
+    options_.crash_limit = 1000;  // misfortune is no loop
     options_.finished_kept = seconds(10);
     capacity_ = Below(12);
     core_.emplace(options_, saved_);
