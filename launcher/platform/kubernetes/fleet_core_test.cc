@@ -145,9 +145,12 @@ TEST(FleetOwnership, NeverTouchesPodsOfAnotherRunOrOfUnknownName) {
   PodView foreign = scene.View("run-a-2", PodPhase::kRunning);
   foreign.run = "another";
   PodView unknown = scene.View("run-b-1", PodPhase::kRunning);
-  scene.Do(PodSeen{foreign});
-  scene.Do(PodSeen{unknown});
-  scene.Do(PodsListed{{scene.View("run-a-1", PodPhase::kRunning), foreign, unknown}, scene.now()});
+  for (const PodView& view : {foreign, unknown}) {
+    scene.Do(PodSeen{view});
+    EXPECT_THAT(scene.actions(), IsEmpty());
+    scene.Do(PodsListed{{scene.View("run-a-1", PodPhase::kRunning), view}, scene.now()});
+    EXPECT_THAT(scene.actions(), IsEmpty());
+  }
   scene.Do(Stopped{"end"});
   EXPECT_EQ(scene.deleted(), (Names{"run-a-1"}));
 }

@@ -180,6 +180,26 @@ TEST(FleetLostAnswers, ACreateWithoutAnswerIsSettledByLists) {
   EXPECT_THAT(scene.All<PodLost>(), IsEmpty());
 }
 
+TEST(FleetLostAnswers, ADeleteWithoutAnswerIsSentAgain) {
+  Scene scene(Options(0, 1));
+  scene.Grow(1);
+  scene.Do(Stopped{"end"});
+  scene.Pass(seconds(15));
+  EXPECT_EQ(scene.deleted(), (Names{"run-a-1"}));
+  scene.Do(DeleteAnswered{"run-a-1", "uid-run-a-1", DeleteAnswered::Result::kNotFound});
+  EXPECT_TRUE(scene.core().done());
+}
+
+TEST(FleetLateNews, WhatIsGoneDoesNotComeBack) {
+  Scene scene(Options(0, 1));
+  scene.Grow(1);
+  scene.Pass(minutes(1));
+  scene.Do(PodGone{"run-a-1", "uid-run-a-1"});
+  EXPECT_EQ(scene.created(), (Names{"run-a-2"}));
+  scene.Runs("run-a-1");
+  EXPECT_THAT(scene.actions(), IsEmpty());
+}
+
 TEST(FleetDeadNodes, APodThatTerminatesForEverIsRemovedByForce) {
   Scene scene(Options(0, 1));
   scene.Grow(1);

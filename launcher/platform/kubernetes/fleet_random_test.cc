@@ -295,6 +295,7 @@ class World {
   // A list may be behind or lack anything, but never two in a row: no client could tell.
   void List() {
     After(10 + Below(200), [this, asked = now_, life = life_] {
+      if (life != life_) return;
       PodsListed listed{{}, asked};
       const bool wrong = !list_was_wrong_ && Fault(25);
       list_was_wrong_ = wrong;
@@ -304,7 +305,7 @@ class World {
       for (const auto& [name, real] : from) {
         if (!wrong || behind || Chance(keep)) listed.pods.push_back(real.view);
       }
-      if (life == life_) TellAfter(Below(200), listed);
+      Tell(listed);
     });
   }
 
