@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <optional>
 #include <set>
 
 #include "launcher/platform/kubernetes/fleet_core.h"
