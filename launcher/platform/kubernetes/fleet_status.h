@@ -1,0 +1,36 @@
+// FleetStatus: what `launcher status` shows of the pods of a job.
+//
+// Threading: plain values.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace muster::fleet {
+
+struct PoolStatus {
+  std::string name;
+  int min = 0;
+  int max = 0;
+  int running = 0;   // of them some may be on their way out
+  int waiting = 0;   // asked for, or pending
+  int leaving = 0;   // being deleted, by us or by others
+  int members = 0;   // in the ring
+  std::string note;  // why it does not ask for what is missing; empty: nothing keeps it
+};
+
+struct WaitingPod {
+  std::string pod;
+  std::string sentence;
+};
+
+struct FleetStatus {
+  std::string
+      phase;  // "listing" | "starting" | "giving up" | "pausing" | "running" | "stopping" | "failed" | "done"
+  int gang_failures = 0;
+  std::vector<PoolStatus> pools;
+  std::vector<WaitingPod> waiting;
+  std::string message;  // why it failed or stops
+};
+
+}  // namespace muster::fleet
