@@ -27,7 +27,7 @@ Result<tcp::acceptor> Listen(asio::io_context& context, const GatewayOptions& op
   error_code error;
   const auto address = asio::ip::make_address(options.address, error);
   if (error)
-    return Err(Code::kInvalidArgument, "\"{}\" is no IP address to listen on", options.address);
+    return Err(Code::kInvalidArgument, "{} is no IP address to listen on", options.address);
   const tcp::endpoint endpoint(address, static_cast<uint16_t>(options.port));
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
