@@ -109,6 +109,16 @@ TEST_F(GatewayTest, RefusesABodyThatIsTooLarge) {
       << "what is just not too large";
 }
 
+TEST_F(GatewayTest, LetsARefusedClientFinishItsSentence) {
+  Begin();
+  TestClient client = Client();
+  client.Send("POST /v1/stop HTTP/1.1\r\nX-Muster-Secret: " + kTestSecret +
+              "\r\nContent-Length: 8000000\r\n\r\n");
+  // Most clients read the answer only then, and give up if they cannot send.
+  EXPECT_TRUE(client.Send(std::string(8'000'000, ' ')));
+  EXPECT_EQ(client.ReadAnswer(), 413);
+}
+
 TEST_F(GatewayTest, RefusesAHeaderThatIsTooLong) {
   Begin();
   TestClient client = Client();

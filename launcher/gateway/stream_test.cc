@@ -88,6 +88,19 @@ TEST_F(GatewayStreamTest, SendsAnEmptyLineWhenNothingHappens) {
   EXPECT_EQ(chunk, "one\n");
 }
 
+TEST_F(GatewayStreamTest, LivesLongerThanOneWriteMayTake) {
+  options_.write_deadline = milliseconds(500);
+  options_.heartbeat = milliseconds(20);
+  Begin();
+  TestClient client = Follower();
+  for (const TimePoint end = MonotonicNow() + milliseconds(600); MonotonicNow() < end;)
+    ASSERT_EQ(client.ReadChunk(), "\n");
+  Emit(std::string(16 << 20, 'x'));  // more than can be written without a reader
+  std::string chunk = client.ReadChunk();
+  while (chunk == "\n") chunk = client.ReadChunk();
+  EXPECT_EQ(chunk.size(), (16u << 20) + 1);
+}
+
 TEST_F(GatewayStreamTest, AShutdownCutsAllStreamsWithinASecond) {
   Begin();
   std::vector<TestClient> clients;
