@@ -1,6 +1,7 @@
 #include "launcher/job/job.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/files.h"
@@ -164,8 +165,21 @@ Result<CoordinatorAddress> JobFolder::ReadCoordinator() const {
   return Guarded<CoordinatorAddress>(coordinator().string(), [&] {
     const json object = json::parse(text);
     return CoordinatorAddress{object.at("address").get<std::string>(),
-                              object.at("pid").get<int64_t>()};
+                              object.at("pid").get<int64_t>(), object.value("gateway", "")};
   });
+}
+
+Result<GatewayPlace> JobFolder::ReadGateway() const {
+  MUSTER_ASSIGN(const std::string text, ReadFile(gateway(), kMaxFileBytes));
+  const std::string_view line = std::string_view(text).substr(0, text.find('\n'));
+  const size_t colon = line.rfind(':');
+  if (colon != line.npos) {
+    GatewayPlace place{std::string(line.substr(0, colon)), 0};
+    const char* end = line.data() + line.size();
+    const auto [last, error] = std::from_chars(line.data() + colon + 1, end, place.port);
+    if (error == std::errc{} && last == end) return place;
+  }
+  return Err(Code::kInvalidArgument, "{}: \"{}\" is no ADDRESS:PORT", gateway().string(), line);
 }
 
 Status JobFolder::WriteSpec(const JobSpec& job) const {
@@ -177,7 +191,8 @@ Status JobFolder::WriteSecret(const std::string& text) const {
 }
 
 Status JobFolder::WriteCoordinator(const CoordinatorAddress& address) const {
-  const json object = {{"address", address.address}, {"pid", address.pid}};
+  json object = {{"address", address.address}, {"pid", address.pid}};
+  if (!address.gateway.empty()) object["gateway"] = address.gateway;
   return WriteFileAtomically(coordinator(), object.dump() + "\n");
 }
 

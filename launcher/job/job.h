@@ -10,6 +10,8 @@
 //   object of `launcher status -o json`, replaced atomically by the coordinator result.json the
 //   `finished` object of the job; exists once the job has ended logs/             w-3.log (worker
 //   output), w-3.log.1 (its older part), coordinator.log, agent-w-3.log, supervisor.log
+// and, for a job whose operators are not on this machine (docs/gateway.md), never made by `launcher run` itself:
+//   gateway           "ADDRESS:PORT" where the coordinator serves HTTP too
 //
 // Threading: plain values and const methods; safe from any thread. Writers replace whole files
 // atomically.
@@ -81,7 +83,15 @@ std::vector<std::string> SlotNames(int count);
 struct CoordinatorAddress {
   std::string address;  // "127.0.0.1:PORT"
   int64_t pid = 0;
+  std::string gateway;  // "ADDRESS:PORT" of its HTTP interface; empty: it has none
   bool operator==(const CoordinatorAddress&) const = default;
+};
+
+// The content of the file `gateway`.
+struct GatewayPlace {
+  std::string address;  // an IP address
+  int port = 0;         // 0: any free one
+  bool operator==(const GatewayPlace&) const = default;
 };
 
 class JobFolder {
@@ -93,6 +103,7 @@ class JobFolder {
   std::filesystem::path secret() const { return root_ / "secret"; }
   std::filesystem::path lock() const { return root_ / "lock"; }
   std::filesystem::path coordinator() const { return root_ / "coordinator.json"; }
+  std::filesystem::path gateway() const { return root_ / "gateway"; }
   std::filesystem::path journal() const { return root_ / "journal"; }
   std::filesystem::path events() const { return root_ / "events.jsonl"; }
   std::filesystem::path status() const { return root_ / "status.json"; }
@@ -107,6 +118,7 @@ class JobFolder {
   Result<JobSpec> ReadSpec() const;
   Result<std::string> ReadSecret() const;  // 64 hex digits, without the newline
   Result<CoordinatorAddress> ReadCoordinator() const;
+  Result<GatewayPlace> ReadGateway() const;
 
   Status WriteSpec(const JobSpec& spec) const;
   Status WriteSecret(const std::string& secret) const;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "runtime/base/files.h"
+
 namespace muster {
 namespace {
 
@@ -104,6 +106,16 @@ TEST(JobFolder, ReadsTheAddressItWrote) {
   const JobFolder folder{std::filesystem::path(::testing::TempDir())};
   ASSERT_TRUE(folder.WriteCoordinator({"127.0.0.1:4242", 17}));
   EXPECT_EQ(folder.ReadCoordinator().value(), (CoordinatorAddress{"127.0.0.1:4242", 17}));
+  EXPECT_EQ(folder.ReadGateway().error().code, Code::kNotFound);
+  ASSERT_TRUE(WriteFileAtomically(folder.gateway(), "0.0.0.0:80\n"));
+  EXPECT_EQ(folder.ReadGateway().value(), (GatewayPlace{"0.0.0.0", 80}));
+  for (const char* bad : {"", "80", "0.0.0.0", "0.0.0.0:", "0.0.0.0:x", "0.0.0.0:80x"}) {
+    ASSERT_TRUE(WriteFileAtomically(folder.gateway(), bad));
+    EXPECT_EQ(folder.ReadGateway().error().code, Code::kInvalidArgument) << bad;
+  }
+  ASSERT_TRUE(folder.WriteCoordinator({"127.0.0.1:4242", 17, "0.0.0.0:80"}));
+  EXPECT_EQ(folder.ReadCoordinator().value(),
+            (CoordinatorAddress{"127.0.0.1:4242", 17, "0.0.0.0:80"}));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "launcher/job/job.h"
 #include "launcher/process/signals.h"
 #include "launcher/rendezvous/coordinator_shell.h"
+#include "launcher/rendezvous/job_gateway.h"
 #include "launcher/rendezvous/service.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -54,6 +55,19 @@ std::map<std::string, uint64_t> Incarnations(const JournalContent& content) {
   return newest;
 }
 
+// Nothing where the folder does not ask for one.
+Result<std::unique_ptr<JobGateway>> OpenGateway(const JobFolder& folder, const std::string& secret,
+                                                JobControl& control, JobOutlet& outlet) {
+  const Result<GatewayPlace> place = folder.ReadGateway();
+  if (!place && place.error().code == Code::kNotFound) return nullptr;
+  if (!place) return tl::unexpected(place.error());
+  GatewayOptions options;
+  options.address = place->address;
+  options.port = place->port;
+  options.secret = secret;
+  return JobGateway::Create(options, folder, control, outlet);
+}
+
 // Waits for the end of the job or SIGTERM; returns whether the job has ended.
 bool WaitForEnd(const SignalFd& signals, const WakeFd& finished) {
   while (true) {
@@ -83,15 +97,26 @@ Status Serve(const JobFolder& folder) {
       log::warn("journal=failed reason=\"{}\"",
                 saved.error().message);  // the next one may get another port
   }
-  shell.Start(*service);
-  Status served =
-      folder.WriteCoordinator({fmt::format("127.0.0.1:{}", service->port()), ::getpid()});
+  const auto gateway = OpenGateway(folder, secret, shell, *service);
+  JobGateway* const http = gateway ? gateway->get() : nullptr;
+  // Also when there will be nothing to serve: calls may have come already and wait for the shell.
+  shell.Start(http ? static_cast<JobOutlet&>(*http) : *service);
+  CoordinatorAddress place{fmt::format("127.0.0.1:{}", service->port()), ::getpid(), ""};
+  if (http) place.gateway = http->place();
+  Status served = gateway ? folder.WriteCoordinator(place) : tl::unexpected(gateway.error());
   if (served) {
-    log::info("coordinator=ready job={} port={}", spec.name, service->port());
-    if (WaitForEnd(signals, finished)) service->WaitUntilQuiet(MonotonicNow() + kGoodbye);
+    log::info("coordinator=ready job={} port={} gateway={}", spec.name, service->port(),
+              http ? place.gateway : "none");
+    if (http) http->gateway().SetReady();
+    if (WaitForEnd(signals, finished)) {
+      const TimePoint deadline = MonotonicNow() + kGoodbye;
+      service->WaitUntilQuiet(deadline);
+      if (http) http->gateway().WaitUntilQuiet(deadline);
+    }
   }
   // First the shell, so that every call that waits for it has its answer.
   shell.Stop();
+  if (http) http->gateway().Shutdown();
   service->Shutdown();
   return served;
 }

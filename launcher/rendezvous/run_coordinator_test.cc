@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "launcher/gateway/testing/test_client.h"
 #include "launcher/job/job.h"
 #include "launcher/rendezvous/await_test_util.h"
 #include "runtime/base/files.h"
@@ -212,6 +213,48 @@ TEST_F(RunCoordinatorTest, LeavesTheJobToTheNextOneOnSigterm) {
   coordinator.Signal(SIGTERM);
   EXPECT_EQ(coordinator.Wait(), 0);
   EXPECT_FALSE(std::filesystem::exists(folder_.result()));
+}
+
+TEST_F(RunCoordinatorTest, ServesHttpOnlyIfTheFolderAsksForIt) {
+  {
+    Process coordinator(folder_.root());
+    ASSERT_TRUE(Await([&] { return IsReady(coordinator); }));
+    EXPECT_EQ(folder_.ReadCoordinator()->gateway, "");
+  }
+  ASSERT_TRUE(WriteFileAtomically(folder_.gateway(), "127.0.0.1:0\n"));
+  Process coordinator(folder_.root());
+  ASSERT_TRUE(Await([&] { return IsReady(coordinator); }));
+  const std::string place = folder_.ReadCoordinator()->gateway;
+  ASSERT_TRUE(place.starts_with("127.0.0.1:")) << place;
+  const int port = std::stoi(place.substr(place.find(':') + 1));
+  TestClient follower(port);
+  follower.Ask("GET", "/v1/events?follow=1", "", secret_);
+  EXPECT_EQ(follower.ReadHead(), 200);
+  TestClient client(port);
+  client.Ask("GET", "/v1/status", "", std::string(64, 'c'));
+  EXPECT_EQ(client.ReadAnswer(), 401);
+  client.Ask("GET", "/v1/status", "", secret_);
+  EXPECT_EQ(client.ReadAnswer(), 200);
+  EXPECT_EQ(json::parse(client.body)["max_workers"], 2);
+  EXPECT_TRUE(Await([&] {  // coordinator.json is there a moment before it is said
+    client.Ask("GET", "/readyz");
+    return client.ReadAnswer() == 200;
+  }));
+  client.Ask("POST", "/v1/stop", R"({"now":true})", secret_);
+  EXPECT_EQ(client.ReadAnswer(), 200);
+  std::string last;
+  for (std::string chunk = follower.ReadChunk(); !chunk.empty(); chunk = follower.ReadChunk()) {
+    ASSERT_NE(chunk, "cut");
+    if (chunk != "\n") last = chunk;
+  }
+  EXPECT_EQ(json::parse(last)["event"], "finished");
+  EXPECT_EQ(coordinator.Wait(), 0);
+}
+
+TEST_F(RunCoordinatorTest, FailsIfItCannotServeHttpWhereItShould) {
+  ASSERT_TRUE(WriteFileAtomically(folder_.gateway(), "nowhere:80\n"));
+  Process coordinator(folder_.root());
+  EXPECT_EQ(coordinator.Wait(), 1);
 }
 
 TEST_F(RunCoordinatorTest, RefusesToRunTwice) {

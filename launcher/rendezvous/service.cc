@@ -12,6 +12,7 @@
 #include "launcher/rendezvous/watch_stream.h"
 #include "launcher/rendezvous/wire.h"
 #include "runtime/base/log.h"
+#include "runtime/base/secret.h"
 #include "runtime/proto/muster.grpc.pb.h"
 #include "runtime/rpc/channel.h"
 #include "runtime/rpc/convert.h"
@@ -26,15 +27,6 @@ using SlotsStream = LatestStream<v1::SlotsOrder>;
 constexpr int kMaxCallsPerConnection = 10'000;
 constexpr size_t kMaxBufferBytes = 256 << 20;  // of all connections together
 constexpr std::chrono::milliseconds kShutdownGrace{100};
-
-// Takes the same time wherever the texts differ.
-bool SameSecret(std::string_view given, std::string_view expected) {
-  if (given.size() != expected.size()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < given.size(); ++i)
-    difference |= static_cast<unsigned char>(given[i] ^ expected[i]);
-  return difference == 0;
-}
 
 std::string_view Metadata(const grpc::CallbackServerContext& context, const char* key) {
   const auto& all = context.client_metadata();
