@@ -10,7 +10,7 @@ namespace muster {
 
 void Coordinator::On(const WorkerHello& event) {
   const Hello& hello = event.hello;
-  if (!KnownSlot(hello.worker)) {
+  if (Needless(hello.worker)) {
     Dismiss(hello.worker, hello.incarnation);
     PersistState();
   }

@@ -25,7 +25,7 @@ Result<int> AgentVerb(const Invocation& invocation) {
   const std::string slot = invocation.Get("slot");
   if (!IsJobName(slot)) return Err(Code::kInvalidArgument, "--slot is \"{}\", no slot's id", slot);
   InitLog("agent " + slot);
-  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot));
+  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot, AgentPlace{}));
   return 0;
 }
 
