@@ -59,29 +59,31 @@ json PatchOf(const Texts& changes, const std::string& version) {
   return {{"metadata", {{"resourceVersion", version}}}, {"data", changes}};
 }
 
-Result<json> Read(k8s::ApiClient& client, const k8s::ObjectRef& place, TimePoint deadline) {
+Result<json> Read(k8s::ApiClient& client, const k8s::ObjectRef& place, k8s::Call call) {
   k8s::ApiFailure failure;
-  Result<json> object = client.Get(place, {.deadline = deadline, .failure = &failure});
+  call.failure = &failure;
+  Result<json> object = client.Get(place, call);
   if (object && IsGone(*object)) return tl::unexpected<Error>(DeletedError(place));
   if (object || object.error().code != Code::kNotFound) return object;
   if (SaysNotFound(failure)) return tl::unexpected<Error>(DeletedError(place));
   return Err(Code::kUnavailable, "{}", object.error().message);
 }
 
-// Whether there is time left for another attempt.
-bool Pause(int attempt, TimePoint deadline) {
+// Errors: kDeadlineExceeded (no time is left for another attempt), kCancelled.
+Status PauseAfterConflict(int attempt, const k8s::ObjectRef& place, const k8s::Call& call) {
   const TimePoint until = MonotonicNow() + kConflictPause.Delay(attempt);
-  if (until >= deadline) return false;
+  if (until >= call.deadline) {
+    return Err(Code::kDeadlineExceeded,
+               "ConfigMap {}: others have written it between each read and write of ours",
+               place.name);
+  }
   std::mutex mutex;
-  std::condition_variable never;
+  std::condition_variable_any never;
   std::unique_lock lock(mutex);
-  never.wait_until(lock, until, [] { return false; });
-  return true;
-}
-
-tl::unexpected<Error> TooManyConflicts(const std::string& name) {
-  return Err(Code::kDeadlineExceeded,
-             "ConfigMap {}: others have written it between each read and write of ours", name);
+  never.wait_until(lock, call.stop, until, [] { return false; });
+  if (call.stop.stop_requested())
+    return Err(Code::kCancelled, "ConfigMap {}: given up", place.name);
+  return {};
 }
 
 }  // namespace
@@ -91,19 +93,19 @@ Result<std::unique_ptr<RunRecord>> RunRecord::TakeOver(k8s::ApiClient& client,
                                                        const std::string& name,
                                                        TimePoint deadline) {
   const k8s::ObjectRef place{k8s::kConfigMaps, namespace_name, name};
+  const k8s::Call call{.deadline = deadline};
   for (int attempt = 0;; ++attempt) {
-    MUSTER_ASSIGN(const json object, Read(client, place, deadline));
+    MUSTER_ASSIGN(const json object, Read(client, place, call));
     MUSTER_ASSIGN(const uint64_t before, EpochOf(object, name));
     const uint64_t epoch = before + 1;
     const Texts change{{std::string(kEpochKey), std::to_string(epoch)}};
     const Result<json> taken =
         client.Patch(place, k8s::PatchKind::kMerge,
-                     PatchOf(change, StringAt(object, {"metadata", "resourceVersion"})), {},
-                     {.deadline = deadline});
+                     PatchOf(change, StringAt(object, {"metadata", "resourceVersion"})), {}, call);
     if (taken) return std::unique_ptr<RunRecord>(new RunRecord(client, place, *taken, epoch));
     // Also where the answer to an attempt of ours got lost. Its epoch is left alone: it might be another's.
     if (taken.error().code != Code::kAborted) return tl::unexpected<Error>(taken.error());
-    if (!Pause(attempt, deadline)) return TooManyConflicts(name);
+    MUSTER_TRY(PauseAfterConflict(attempt, place, call));
   }
 }
 
@@ -117,10 +119,10 @@ RunRecord::RunRecord(k8s::ApiClient& client, k8s::ObjectRef place, const json& o
   (void)Learn(object);
 }
 
-Status RunRecord::Put(const Texts& changes, TimePoint deadline) {
-  MUSTER_TRY(Begin(deadline));
+Status RunRecord::Put(const Texts& changes, TimePoint deadline, const std::stop_token& stop) {
+  MUSTER_TRY(Begin(deadline, stop));
   Status written = CheckSize(changes);
-  if (written) written = Write(changes, deadline);
+  if (written) written = Write(changes, {.deadline = deadline, .stop = stop});
   End();
   return written;
 }
@@ -131,11 +133,14 @@ Status RunRecord::Ours() const {
   return {};
 }
 
-Status RunRecord::Begin(TimePoint deadline) {
+Status RunRecord::Begin(TimePoint deadline, const std::stop_token& stop) {
   MutexLock lock(mutex_);
   const bool free = free_.wait_until(
-      mutex_, deadline, [this]() REQUIRES(mutex_) { return !writing_ || lost_.has_value(); });
+      mutex_, stop, deadline, [this]() REQUIRES(mutex_) { return !writing_ || lost_.has_value(); });
   if (lost_) return tl::unexpected<Error>(*lost_);
+  if (!free && stop.stop_requested()) {
+    return Err(Code::kCancelled, "ConfigMap {}: given up", place_.name);
+  }
   if (!free) {
     return Err(Code::kDeadlineExceeded, "ConfigMap {}: an earlier write is still under way",
                place_.name);
@@ -166,25 +171,26 @@ Status RunRecord::CheckSize(const Texts& changes) const {
                   "write less");
 }
 
-Status RunRecord::Write(const Texts& changes, TimePoint deadline) {
+Status RunRecord::Write(const Texts& changes, const k8s::Call& call) {
+  k8s::ApiFailure failure;
+  k8s::Call observed = call;
+  observed.failure = &failure;
   for (int attempt = 0;; ++attempt) {
-    k8s::ApiFailure failure;
     const Result<json> object =
-        client_.Patch(place_, k8s::PatchKind::kMerge, PatchOf(changes, version_), {},
-                      {.deadline = deadline, .failure = &failure});
+        client_.Patch(place_, k8s::PatchKind::kMerge, PatchOf(changes, version_), {}, observed);
     if (object) return Learn(*object);
     if (object.error().code == Code::kNotFound) {
       if (SaysNotFound(failure)) return Lose(DeletedError(place_));
       return Err(Code::kUnavailable, "{}", object.error().message);
     }
     if (object.error().code != Code::kAborted) return tl::unexpected<Error>(object.error());
-    MUSTER_TRY(ReadAgain(deadline));
-    if (!Pause(attempt, deadline)) return TooManyConflicts(place_.name);
+    MUSTER_TRY(ReadAgain(call));
+    MUSTER_TRY(PauseAfterConflict(attempt, place_, call));
   }
 }
 
-Status RunRecord::ReadAgain(TimePoint deadline) {
-  const Result<json> object = Read(client_, place_, deadline);
+Status RunRecord::ReadAgain(const k8s::Call& call) {
+  const Result<json> object = Read(client_, place_, call);
   if (object) return Learn(*object);
   if (object.error().code == Code::kNotFound) return Lose(object.error());
   return tl::unexpected<Error>(object.error());

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "k8s/client/api_client.h"
@@ -42,9 +43,10 @@ class RunRecord {
   //   kFailedPrecondition  fenced: another coordinator has taken the run over; so ends every later call too
   //   kNotFound            the run has been deleted, or is being deleted; so ends every later call too
   //   kInvalidArgument     too large for a ConfigMap, or not UTF-8; nothing is sent
+  //   kCancelled           `stop`
   //   others               of ApiClient; the record is still ours as far as is known
-  Status Put(const std::map<std::string, std::string>& changes, TimePoint deadline)
-      EXCLUDES(mutex_);
+  Status Put(const std::map<std::string, std::string>& changes, TimePoint deadline,
+             const std::stop_token& stop = {}) EXCLUDES(mutex_);
 
   // Whether the run is ours as far as is known, without asking: else kFailedPrecondition or kNotFound, as Put. Does not block.
   Status Ours() const EXCLUDES(mutex_);
@@ -53,13 +55,13 @@ class RunRecord {
   RunRecord(k8s::ApiClient& client, k8s::ObjectRef place, const nlohmann::json& object,
             uint64_t epoch);
 
-  // One write at a time. Errors: kDeadlineExceeded, Ours().
-  Status Begin(TimePoint deadline) EXCLUDES(mutex_);
+  // One write at a time. Errors: kDeadlineExceeded, kCancelled, Ours().
+  Status Begin(TimePoint deadline, const std::stop_token& stop) EXCLUDES(mutex_);
   void End() EXCLUDES(mutex_);
   Status CheckSize(const std::map<std::string, std::string>& changes) const;
-  Status Write(const std::map<std::string, std::string>& changes, TimePoint deadline);
+  Status Write(const std::map<std::string, std::string>& changes, const k8s::Call& call);
   // After a conflict. Errors: as Put.
-  Status ReadAgain(TimePoint deadline);
+  Status ReadAgain(const k8s::Call& call);
   // Remembers what the record is now. Errors: it is not ours any more.
   Status Learn(const nlohmann::json& object);
   Status Lose(Error why) EXCLUDES(mutex_);
