@@ -34,6 +34,8 @@ inline const std::vector<std::string> kCoordinatorCommand{"launcher", "coordinat
 inline const std::vector<std::string> kAgentCommand{"launcher", "agent", "--platform",
                                                     "kubernetes"};
 
+inline constexpr int kGraceSeconds = 30;  // from the signal to the kill of a container
+
 // In the containers. Both folders are memory: a disk would keep the autoscaler from emptying the node.
 inline constexpr std::string_view kWorkFolder =
     "/muster/job";  // writable, as /tmp; the rest is not

@@ -10,7 +10,6 @@ namespace muster::kubernetes {
 namespace {
 
 constexpr int kUser = 65532;  // "nonroot" of the usual base images
-constexpr int kGraceSeconds = 30;
 // Only deaths of the coordinator itself count, not its evictions; training goes on without it, so it is never given up early.
 constexpr int kBackoffLimit = 1000;
 
@@ -61,8 +60,8 @@ void AddVariables(const ClusterRun& run, Json& environment) {
 }
 
 // A container that can write to memory only.
-Json Container(const ClusterRun& run, const char* name, const std::vector<std::string>& command,
-               const Json& environment) {
+Json Container(const ClusterRun& run, std::string_view name,
+               const std::vector<std::string>& command, const Json& environment) {
   const std::string secrets(kSecretFile.substr(0, kSecretFile.rfind('/')));
   return {{"name", name},
           {"image", run.image},
@@ -145,7 +144,7 @@ Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
       Variable("MUSTER_COORDINATOR", JoinHostPort(run.coordinator_ip, kGrpcPort)));
   environment.push_back(Variable("MUSTER_POOL", pool.name));
   environment.push_back(Variable("MUSTER_DEVICES", std::to_string(pool.device_count)));
-  Json container = Container(run, "worker", kAgentCommand, environment);
+  Json container = Container(run, kWorkerContainer, kAgentCommand, environment);
   const Json resources = Resources(pool);
   if (!resources.empty()) container["resources"] = resources;
   return container;
