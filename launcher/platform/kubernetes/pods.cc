@@ -53,6 +53,7 @@ Json FromField(const char* name, const char* path) {
 
 void AddVariables(const ClusterRun& run, Json& environment) {
   environment.push_back(Variable("MUSTER_RUN", RunName(run.spec)));
+  environment.push_back(Variable("MUSTER_JOB", run.spec.id));
   environment.push_back(Variable("MUSTER_HOME", std::string(kWorkFolder)));
   environment.push_back(FromField("MUSTER_NAMESPACE", "metadata.namespace"));
   environment.push_back(FromField("MUSTER_POD_NAME", "metadata.name"));
