@@ -69,6 +69,13 @@ Status AddFiles(const json& source, const json& pod, const std::string& node, co
   return {};
 }
 
+// There are no images: what was built with this program is there as if it came with one.
+std::string ImagePath() {
+  const auto self = std::filesystem::read_symlink("/proc/self/exe");
+  return (self.parent_path().parent_path() / "bin").string() +
+         ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
 }  // namespace
 
 Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std::string& ip,
@@ -86,7 +93,7 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
     return Err(Code::kInvalidArgument, "a process node has no images, so a pod needs a command");
   }
   std::map<std::string, std::string> environment{
-      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+      {"PATH", ImagePath()},
       {"HOME", "/"},
       {"KUBERNETES_SERVICE_HOST", "10.96.0.1"},  // the first address of the cluster's services
       {"KUBERNETES_SERVICE_PORT", "443"},

@@ -155,7 +155,8 @@ void EnterFiles(const PodPlan& plan) {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int quiet = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   ::dup2(quiet, STDIN_FILENO);
-  ::execvpe(argv[0], argv.data(), environment.data());
+  ::environ = environment.data();  // the program is looked up in the pod's PATH
+  ::execvp(argv[0], argv.data());
   Require(false, fmt::format("cannot run {}", plan.argv[0]));
   std::_Exit(128);
 }
