@@ -130,7 +130,7 @@ void Coordinator::CountCrash(const WorkerExited& event) {
 
 void Coordinator::On(const SlotExited& event) {
   const auto found = workers_.find(event.slot);
-  if (found == workers_.end() || finished_) return;
+  if (found == workers_.end() || !KnownSlot(event.slot) || finished_) return;
   const std::string sentence =
       event.reason.empty()
           ? "the agent of " + ExitSentence(event.slot, event.exit_code, event.signal)

@@ -28,8 +28,8 @@ using nlohmann::json;
 
 constexpr std::chrono::minutes kServerWait{5};  // for an API server that is away when we start
 constexpr std::chrono::minutes kResultWait{10};
-constexpr std::chrono::minutes kPodsWait{5};      // for pods that end, the time of a dead node among it
-constexpr std::chrono::minutes kResultKept{10};   // after the end, for whoever follows the run
+constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of a dead node among it
+constexpr std::chrono::minutes kResultKept{10};  // after the end, for whoever follows the run
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
 constexpr int kRequestThreads = 16;
@@ -97,11 +97,15 @@ class Exchange final : public FleetListener {
   // --- From the fleet ---
   void Offer(const std::vector<std::string>& slots,
              const std::map<std::string, std::string>& leaving) override {
-    control_->Submit(SlotsOffered{slots, leaving}, {}, {});
+    SlotsOffered offer{slots, leaving};
+    for (auto& [slot, why] : offer.leaving) why = "its pod goes: " + why;
+    control_->Submit(std::move(offer), {}, {});
   }
   void Lost(const std::string& slot, int exit_code, int signal,
             const std::string& reason) override {
-    control_->Submit(SlotExited{slot, exit_code, signal, reason}, {}, {});
+    control_->Submit(
+        SlotExited{slot, exit_code, signal, fmt::format("the pod of {} is gone: {}", slot, reason)},
+        {}, {});
   }
   void Note(const std::string& kind, const std::string& message) override {
     control_->Submit(PlatformNoted{kind, message}, {}, {});

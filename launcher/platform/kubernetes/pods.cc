@@ -12,6 +12,7 @@ namespace {
 constexpr int kUser = 65532;  // "nonroot" of the usual base images
 // Only deaths of the coordinator itself count, not its evictions; training goes on without it, so it is never given up early.
 constexpr int kBackoffLimit = 1000;
+constexpr int kLostNodeSeconds = 10;  // until the pods of a node that is not heard of are deleted
 
 // Kubernetes replaces $(NAME) in values, and $$ by $.
 std::string Verbatim(const std::string& value) {
@@ -135,6 +136,23 @@ Json Resources(const Pool& pool) {
   return resources;
 }
 
+// The ring goes on without a lost node within seconds, and its pod should be replaced soon after; the default is five minutes.
+Json Tolerations(const Pool& pool) {
+  Json tolerations = Json::array();
+  for (const char* lost : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
+    tolerations.push_back({{"key", lost},
+                           {"operator", "Exists"},
+                           {"effect", "NoExecute"},
+                           {"tolerationSeconds", kLostNodeSeconds}});
+  }
+  // GPU nodes usually repel what does not ask for a GPU.
+  if (pool.gpu) {
+    tolerations.push_back(
+        {{"key", "nvidia.com/gpu"}, {"operator", "Exists"}, {"effect", "NoSchedule"}});
+  }
+  return tolerations;
+}
+
 Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
   Json environment = Json::array();
   for (const auto& [name, value] : run.spec.environment) {
@@ -190,11 +208,7 @@ Json WorkerPod(const ClusterRun& run, const Pool& pool, int64_t serial) {
   if (!pool.priority_class.empty()) spec["priorityClassName"] = pool.priority_class;
   if (!pool.node_selector.empty()) spec["nodeSelector"] = pool.node_selector;
   if (const Json affinity = NodeAffinity(pool); !affinity.is_null()) spec["affinity"] = affinity;
-  if (pool.gpu) {
-    // GPU nodes usually repel what does not ask for a GPU.
-    spec["tolerations"] = Json::array(
-        {{{"key", "nvidia.com/gpu"}, {"operator", "Exists"}, {"effect", "NoSchedule"}}});
-  }
+  spec["tolerations"] = Tolerations(pool);
   spec["containers"] = Json::array({WorkerContainer(run, pool)});
   object["spec"] = spec;
   return object;

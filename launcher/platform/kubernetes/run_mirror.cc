@@ -29,9 +29,9 @@ std::string NewestEvents(JobControl& control) {
 }  // namespace
 
 RunMirror::RunMirror(RunRecord& record, JobControl& control)
-    : record_(record), control_(control), thread_([this](const std::stop_token& stop) {
-        Run(stop);
-      }) {}
+    : record_(record),
+      control_(control),
+      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 std::map<std::string, std::string> RunMirror::Changes() {
   written_events_ = control_.NextEvent();
