@@ -20,8 +20,6 @@ using fleet::FleetEvent;
 
 // The record may turn out to be another's at any time, and others write it too.
 constexpr Duration kLongestWait = std::chrono::milliseconds(500);
-// After a create that was not sent because the record could not be written.
-constexpr Duration kHeldPause = std::chrono::seconds(5);
 
 const std::string kListing = "list of pods";
 const std::string kWatching = "watch of pods";
@@ -254,8 +252,9 @@ void FleetShell::GiveUpHeldCreates() {
     return true;
   });
   for (const std::string& name : names) {
-    Handle(CreateAnswered{
-        .name = name, .result = CreateAnswered::Result::kBusy, .retry_after = kHeldPause});
+    Handle(CreateAnswered{.name = name,
+                          .result = CreateAnswered::Result::kBusy,
+                          .retry_after = options_.fleet.create_timeout / 6});
   }
 }
 
