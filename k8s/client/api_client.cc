@@ -94,6 +94,7 @@ HttpRequest ApiClient::Prepare(const Request& request, const Call& call,
   http.headers = {"Accept: application/json"};
   if (request.any_status) http.headers = {"Accept: */*"};
   if (!request.body.empty()) http.headers.push_back("Content-Type: " + request.content_type);
+  http.headers.insert(http.headers.end(), request.headers.begin(), request.headers.end());
   const User& user = config_.user;
   if (!user.impersonate.empty()) http.headers.push_back("Impersonate-User: " + user.impersonate);
   if (!user.impersonate_uid.empty())
@@ -183,6 +184,10 @@ Result<json> ApiClient::SendForObject(const Request& request, const Call& call) 
 
 Result<json> ApiClient::Get(const ObjectRef& object, const Call& call) {
   return SendForObject({.method = "GET", .path = ObjectPath(object)}, call);
+}
+
+Result<json> ApiClient::GetDocument(const std::string& path, const Call& call) {
+  return SendForObject({.method = "GET", .path = path}, call);
 }
 
 Result<ObjectList> ApiClient::List(const Resource& resource, const std::string& namespace_name,
@@ -306,7 +311,11 @@ Result<std::unique_ptr<HttpStream>> ApiClient::Watch(const Resource& resource,
 
 Result<HttpResponse> ApiClient::ProxyGet(const ProxyTarget& target, const std::string& path,
                                          const Call& call) {
-  return Send({.method = "GET", .path = ProxyPath(target, path), .any_status = true}, call);
+  return Send({.method = "GET",
+               .path = ProxyPath(target, path),
+               .any_status = true,
+               .headers = target.headers},
+              call);
 }
 
 Result<HttpResponse> ApiClient::ProxyPost(const ProxyTarget& target, const std::string& path,
@@ -316,14 +325,19 @@ Result<HttpResponse> ApiClient::ProxyPost(const ProxyTarget& target, const std::
   return Send({.method = "POST",
                .path = ProxyPath(target, path),
                .body = std::move(body),
-               .any_status = true},
+               .any_status = true,
+               .headers = target.headers},
               once);
 }
 
 Result<std::unique_ptr<HttpStream>> ApiClient::ProxyStream(const ProxyTarget& target,
                                                            const std::string& path,
                                                            const Call& call) {
-  return Open({.method = "GET", .path = ProxyPath(target, path), .any_status = true}, call);
+  return Open({.method = "GET",
+               .path = ProxyPath(target, path),
+               .any_status = true,
+               .headers = target.headers},
+              call);
 }
 
 }  // namespace muster::k8s

@@ -95,6 +95,8 @@ class ApiClient {
   // All calls: errors as in FailureOf (api_error.h) and HttpTransport::Send; kDataLoss if the answer is not what was asked for.
 
   Result<nlohmann::json> Get(const ObjectRef& object, const Call& call);
+  // The JSON object at a path that is no object's: "/version".
+  Result<nlohmann::json> GetDocument(const std::string& path, const Call& call);
   // All pages, as of one moment. If the server forgets that moment in between (410), the list starts again, a few times.
   Result<ObjectList> List(const Resource& resource, const std::string& namespace_name,
                           const ListOptions& options, const Call& call);
@@ -138,7 +140,8 @@ class ApiClient {
     std::string path;  // with the query
     std::string body;
     std::string content_type = "application/json";
-    bool any_status = false;  // the service's, behind a proxy
+    bool any_status = false;           // the service's, behind a proxy
+    std::vector<std::string> headers;  // more of them
   };
 
   ApiClient(ClientConfig config, ApiClientOptions options,

@@ -28,6 +28,10 @@ inline const Resource kServices{.plural = "services"};
 inline const Resource kServiceAccounts{.plural = "serviceaccounts"};
 inline const Resource kEvents{.plural = "events"};
 inline const Resource kNodes{.plural = "nodes", .namespaced = false};
+inline const Resource kNamespaces{.plural = "namespaces", .namespaced = false};
+inline const Resource kResourceQuotas{.plural = "resourcequotas"};
+inline const Resource kAccessReviews{
+    .group = "authorization.k8s.io", .plural = "selfsubjectaccessreviews", .namespaced = false};
 inline const Resource kJobs{.group = "batch", .plural = "jobs"};
 inline const Resource kLeases{.group = "coordination.k8s.io", .plural = "leases"};
 inline const Resource kRoles{.group = "rbac.authorization.k8s.io", .plural = "roles"};
@@ -44,8 +48,9 @@ struct ObjectRef {
 struct ProxyTarget {
   std::string namespace_name;
   std::string service;
-  std::string port;    // number or name
-  bool https = false;  // from the API server to the service
+  std::string port;                  // number or name
+  bool https = false;                // from the API server to the service
+  std::vector<std::string> headers;  // "Name: value", for the service; never in errors
 };
 
 using Query = std::vector<std::pair<std::string, std::string>>;

@@ -258,6 +258,7 @@ Result<ClientConfig> ChooseContext(const Kubeconfig& config, const std::string& 
     result.user = user->second;
   }
   if (!found.namespace_name.empty()) result.namespace_name = found.namespace_name;
+  result.context = name;
   result.origin = fmt::format("context {} of {}", name, files);
   return result;
 }

@@ -87,7 +87,8 @@ struct ClientConfig {
   Cluster cluster;
   User user;
   std::string namespace_name = "default";
-  std::string origin;  // where this comes from, for people: "context dev of FILE"
+  std::string context;  // its name; empty in a pod
+  std::string origin;   // where this comes from, for people: "context dev of FILE"
 };
 
 // The context `context`, or the current one if it is empty.

@@ -182,6 +182,17 @@ Result<GatewayPlace> JobFolder::ReadGateway() const {
   return Err(Code::kInvalidArgument, "{}: \"{}\" is no ADDRESS:PORT", gateway().string(), line);
 }
 
+Result<ClusterPlace> JobFolder::ReadCluster() const {
+  MUSTER_ASSIGN(const std::string text, ReadFile(cluster(), kMaxFileBytes));
+  return Guarded<ClusterPlace>(cluster().string(), [&] {
+    const json object = json::parse(text);
+    return ClusterPlace{object.at("kubeconfig").get<std::string>(),
+                        object.at("context").get<std::string>(),
+                        object.at("namespace").get<std::string>(),
+                        object.at("run").get<std::string>(), object.at("uid").get<std::string>()};
+  });
+}
+
 Status JobFolder::WriteSpec(const JobSpec& job) const {
   return WriteFileAtomically(spec(), job.ToJson());
 }
@@ -194,6 +205,15 @@ Status JobFolder::WriteCoordinator(const CoordinatorAddress& address) const {
   json object = {{"address", address.address}, {"pid", address.pid}};
   if (!address.gateway.empty()) object["gateway"] = address.gateway;
   return WriteFileAtomically(coordinator(), object.dump() + "\n");
+}
+
+Status JobFolder::WriteCluster(const ClusterPlace& place) const {
+  const nlohmann::ordered_json object = {{"kubeconfig", place.kubeconfig},
+                                         {"context", place.context},
+                                         {"namespace", place.namespace_name},
+                                         {"run", place.run},
+                                         {"uid", place.uid}};
+  return WriteFileAtomically(cluster(), object.dump() + "\n");
 }
 
 }  // namespace muster

@@ -12,6 +12,8 @@
 //   output), w-3.log.1 (its older part), coordinator.log, agent-w-3.log, supervisor.log
 // and, for a job whose operators are not on this machine (docs/gateway.md), never made by `launcher run` itself:
 //   gateway           "ADDRESS:PORT" where the coordinator serves HTTP too
+// and, for a job that runs on a cluster and not here:
+//   cluster.json      ClusterPlace: where its run is. The lock is then held by the `launcher run` that follows it, if there is one
 //
 // Threading: plain values and const methods; safe from any thread. Writers replace whole files
 // atomically.
@@ -94,6 +96,17 @@ struct GatewayPlace {
   bool operator==(const GatewayPlace&) const = default;
 };
 
+// The content of cluster.json: where the run of a job is, and how to reach it. Empty texts are as for kubectl: the environment's
+// kubeconfig, its current context.
+struct ClusterPlace {
+  std::string kubeconfig;  // absolute path
+  std::string context;
+  std::string namespace_name;
+  std::string run;  // the name of its ConfigMap
+  std::string uid;  // of that ConfigMap; empty: it was about to be made
+  bool operator==(const ClusterPlace&) const = default;
+};
+
 class JobFolder {
  public:
   explicit JobFolder(std::filesystem::path root) : root_(std::move(root)) {}
@@ -104,6 +117,7 @@ class JobFolder {
   std::filesystem::path lock() const { return root_ / "lock"; }
   std::filesystem::path coordinator() const { return root_ / "coordinator.json"; }
   std::filesystem::path gateway() const { return root_ / "gateway"; }
+  std::filesystem::path cluster() const { return root_ / "cluster.json"; }
   std::filesystem::path journal() const { return root_ / "journal"; }
   std::filesystem::path events() const { return root_ / "events.jsonl"; }
   std::filesystem::path status() const { return root_ / "status.json"; }
@@ -119,10 +133,12 @@ class JobFolder {
   Result<std::string> ReadSecret() const;  // 64 hex digits, without the newline
   Result<CoordinatorAddress> ReadCoordinator() const;
   Result<GatewayPlace> ReadGateway() const;
+  Result<ClusterPlace> ReadCluster() const;  // kNotFound: a job of this machine
 
   Status WriteSpec(const JobSpec& spec) const;
   Status WriteSecret(const std::string& secret) const;
   Status WriteCoordinator(const CoordinatorAddress& address) const;
+  Status WriteCluster(const ClusterPlace& place) const;
 
  private:
   std::filesystem::path root_;

@@ -106,6 +106,7 @@ TEST(JobFolder, ReadsTheAddressItWrote) {
   const JobFolder folder{std::filesystem::path(::testing::TempDir())};
   ASSERT_TRUE(folder.WriteCoordinator({"127.0.0.1:4242", 17}));
   EXPECT_EQ(folder.ReadCoordinator().value(), (CoordinatorAddress{"127.0.0.1:4242", 17}));
+  std::filesystem::remove(folder.gateway());  // of a run before this one
   EXPECT_EQ(folder.ReadGateway().error().code, Code::kNotFound);
   ASSERT_TRUE(WriteFileAtomically(folder.gateway(), "0.0.0.0:80\n"));
   EXPECT_EQ(folder.ReadGateway().value(), (GatewayPlace{"0.0.0.0", 80}));

@@ -135,6 +135,12 @@ Status JobStore::MakeRoom(const std::string& name) const {
                     fmt::format("choose another --name, or stop it: launcher stop {}", name));
   }
   if (!lock) return tl::unexpected(lock.error());
+  if (HasRun(name)) {
+    return WithHint(Err(Code::kAlreadyExists, "a job named \"{}\" is running on a cluster", name),
+                    fmt::format("choose another --name, or look: launcher status {0}, launcher "
+                                "stop {0}",
+                                name));
+  }
   const fs::path old = jobs_ / fmt::format(".old-{}", RandomHex(8));
   fs::rename(folder.root(), old, error);
   if (error) return FileError(error, fmt::format("cannot replace {}", folder.root().string()));
@@ -194,7 +200,24 @@ std::vector<JobSpec> JobStore::List() const {
   return found;
 }
 
-bool JobStore::IsRunning(const std::string& name) const { return IsLocked(Folder(name).lock()); }
+bool JobStore::IsRunning(const std::string& name) const { return IsHeld(name) || HasRun(name); }
+
+// Whether it has a run on a cluster whose end nobody here knows of.
+bool JobStore::HasRun(const std::string& name) const {
+  std::error_code error;
+  return IsOnCluster(name) && !fs::exists(Folder(name).result(), error);
+}
+
+bool JobStore::IsOnCluster(const std::string& name) const {
+  std::error_code error;
+  return fs::exists(Folder(name).cluster(), error);
+}
+
+bool JobStore::IsHeld(const std::string& name) const { return IsLocked(Folder(name).lock()); }
+
+Result<UniqueFd> JobStore::Hold(const std::string& name) const {
+  return TakeLock(Folder(name).lock());
+}
 
 Result<json> JobStore::ReadStatus(const std::string& name) const {
   const JobFolder folder = Folder(name);
@@ -202,7 +225,8 @@ Result<json> JobStore::ReadStatus(const std::string& name) const {
   // Before the file: a job that ends between the two looks must not be taken for one that died.
   const bool running = IsRunning(name);
   const auto text = ReadFile(folder.status(), kMaxStatusBytes);
-  json status = text ? json::parse(*text, nullptr, false) : PendingStatus(spec);
+  const char* platform = IsOnCluster(name) ? "kubernetes" : "local";
+  json status = text ? json::parse(*text, nullptr, false) : PendingStatus(spec, platform);
   if (!status.is_object()) {
     return Err(Code::kInvalidArgument, "{} is damaged", folder.status().string());
   }
@@ -228,9 +252,9 @@ void MarkWorkersGone(json& status) {
   }
 }
 
-json PendingStatus(const JobSpec& spec) {
+json PendingStatus(const JobSpec& spec, std::string_view platform) {
   return {{"name", spec.name},
-          {"platform", "local"},
+          {"platform", platform},
           {"phase", "pending"},
           {"generation", 0},
           {"step", 0},

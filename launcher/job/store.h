@@ -1,7 +1,8 @@
-// JobStore: the local jobs of one MUSTER_HOME: makes their folders, lists them, and tells a living job from a dead one.
+// JobStore: the jobs of one MUSTER_HOME: makes their folders, lists them, and tells a living job from a dead one.
 //
-// A job lives as long as its supervisor holds the lock on its folder. The kernel frees the lock when the supervisor ends, in
-// whatever way, so a stale job is never taken for a running one.
+// A job of this machine lives as long as its supervisor holds the lock on its folder. The kernel frees the lock when the supervisor
+// ends, in whatever way, so a stale job is never taken for a running one. A job on a cluster (its folder has a cluster.json) lives
+// without anybody here; it counts as running until its result has been fetched.
 //
 // Threading: plain values and const methods. Several processes may use one home: a folder appears by one rename, complete.
 #pragma once
@@ -44,17 +45,27 @@ class JobStore {
   // The jobs there are, newest first. A folder without a readable job.json is left out.
   std::vector<JobSpec> List() const;
 
-  // Whether a supervisor holds the job's lock.
+  // Whether the job is not known to have ended.
   bool IsRunning(const std::string& name) const;
 
+  // Whether the job is one of a cluster.
+  bool IsOnCluster(const std::string& name) const;
+
+  // Whether somebody holds the job's lock: runs it here, or follows it on its cluster.
+  bool IsHeld(const std::string& name) const;
+
+  // Takes the lock of a job. Errors: kAlreadyExists (somebody holds it), kNotFound.
+  Result<UniqueFd> Hold(const std::string& name) const;
+
   // The content of status.json, corrected where nobody runs the job any more: such a job has failed, and `message` says
-  // so. Errors: kNotFound (no such job), kInvalidArgument (damaged).
+  // so. Of a job on a cluster it is what was last heard. Errors: kNotFound (no such job), kInvalidArgument (damaged).
   Result<nlohmann::json> ReadStatus(const std::string& name) const;
 
  private:
   Result<CreatedJob> Prepare(const JobSpec& spec, const std::filesystem::path& folder) const;
   Status MakeRoom(const std::string& name) const;
   void RemoveOld() const;
+  bool HasRun(const std::string& name) const;
 
   std::filesystem::path jobs_;
 };
@@ -62,7 +73,7 @@ class JobStore {
 inline constexpr int kKeptJobs = 50;
 
 // The status of a job that has told nothing of itself yet.
-nlohmann::json PendingStatus(const JobSpec& spec);
+nlohmann::json PendingStatus(const JobSpec& spec, std::string_view platform = "local");
 
 // Shows every worker of a status as gone that has not finished.
 void MarkWorkersGone(nlohmann::json& status);

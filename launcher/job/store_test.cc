@@ -104,6 +104,31 @@ TEST_F(JobStoreTest, TellsNoSuchJobFromADamagedOne) {
   EXPECT_EQ(store.ReadStatus("a").error().code, Code::kInvalidArgument);
 }
 
+TEST_F(JobStoreTest, AJobOnAClusterRunsUntilItsResultIsHere) {
+  const JobStore store(home_);
+  auto job = store.Create(Job("a", 0));
+  const ClusterPlace place{"/k", "dev", "research", "a-12345", "some-uid"};
+  ASSERT_TRUE(job->folder.WriteCluster(place));
+  EXPECT_EQ(job->folder.ReadCluster().value(), place);
+  EXPECT_TRUE(store.IsOnCluster("a"));
+  EXPECT_TRUE(store.IsHeld("a"));
+  EXPECT_EQ(store.Hold("a").error().code, Code::kAlreadyExists);
+
+  job->lock.reset();
+  EXPECT_FALSE(store.IsHeld("a"));
+  EXPECT_TRUE(store.IsRunning("a"));
+  EXPECT_EQ(store.ReadStatus("a")->at("phase"), "pending");
+  EXPECT_EQ(store.ReadStatus("a")->at("platform"), "kubernetes");
+  EXPECT_EQ(store.Create(Job("a")).error().code, Code::kAlreadyExists);
+  for (int i = 1; i < kKeptJobs + 5; ++i) ASSERT_TRUE(store.Create(Job(fmt::format("b-{}", i), i)));
+  EXPECT_TRUE(store.IsOnCluster("a")) << "it was removed as if it had ended";
+
+  ASSERT_TRUE(WriteFileAtomically(job->folder.result(), "{}"));
+  EXPECT_FALSE(store.IsRunning("a"));
+  EXPECT_TRUE(store.Create(Job("a")));
+  EXPECT_FALSE(store.IsOnCluster("a"));
+}
+
 TEST(MusterHome, FollowsTheEnvironment) {
   ::setenv("HOME", "/h", 1);
   ::unsetenv("XDG_STATE_HOME");

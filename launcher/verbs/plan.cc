@@ -60,11 +60,10 @@ Status CheckPlatform(const Request& request, PlanFor purpose) {
       request.HasFlag("platform") ? flag == "kubernetes" : request.file().platform == "kubernetes";
   if (cluster) {
     return WithHint(
-        Err(Code::kUnimplemented,
-            "{} kubernetes is not available in this version, it runs jobs on this machine",
+        Err(Code::kUnimplemented, "{} kubernetes cannot be planned, a plan is of this machine",
             request.NameOf("platform", "platform")),
-        request.HasFlag("platform") ? "leave --platform out"
-                                    : "--platform local runs the same file on this machine");
+        "launcher render prints the job's objects, launcher run --dry-run has the cluster check "
+        "them");
   }
   return {};
 }
@@ -290,6 +289,12 @@ Status CheckText(const JobSpec& spec) {
 }
 
 }  // namespace
+
+Result<bool> WantsCluster(const Invocation& invocation) {
+  if (invocation.Has("platform")) return invocation.Get("platform") == "kubernetes";
+  MUSTER_ASSIGN(const Request request, Request::Create(invocation));
+  return request.file().platform == "kubernetes";
+}
 
 Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose) {
   MUSTER_ASSIGN(const Request request, Request::Create(invocation));

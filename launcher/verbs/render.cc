@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "launcher/jobfile/reader.h"
 #include "launcher/platform/kubernetes/objects.h"
 #include "launcher/platform/kubernetes/yaml.h"
+#include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/run.h"
 #include "launcher/verbs/text.h"
 
@@ -15,24 +15,10 @@ namespace {
 using kubernetes::ClusterRun;
 using kubernetes::Json;
 
-// The image that is built with this launcher.
-constexpr const char* kDefaultImage = "muster:" MUSTER_VERSION;
-
 struct Listed {
   std::string comment;
   Json object;
 };
-
-Result<std::string> NamespaceOf(const Invocation& invocation) {
-  if (!invocation.Has("namespace")) return "default";
-  const std::string name = invocation.Get("namespace");
-  if (IsJobName(name)) return name;  // both are DNS labels
-  return Err(
-      Code::kInvalidArgument,
-      "--namespace is \"{}\", it must be 1 to 63 of a-z, 0-9 and -, and begin and end with a "
-      "letter or digit",
-      name.substr(0, 100));
-}
 
 Result<std::vector<Listed>> RightsOfUsers(const Invocation& invocation, const std::string& space) {
   if (invocation.Has("file") || invocation.has_program) {
@@ -75,39 +61,20 @@ std::vector<Listed> ObjectsOf(const ClusterRun& run) {
   return listed;
 }
 
-// The value of `flag`, if it is given, must be `good`.
-Status CheckName(const Invocation& invocation, const std::string& flag,
-                 bool (*good)(std::string_view)) {
-  const std::string value = invocation.Get(flag);
-  if (!invocation.Has(flag) || good(value)) return {};
-  return Err(Code::kInvalidArgument, "--{} is \"{}\", which is no {}'s name", flag,
-             value.substr(0, 100), flag);
-}
-
 Result<std::vector<Listed>> ObjectsOfJob(const Invocation& invocation, const std::string& space) {
   if (invocation.Has("user")) {
     return Err(Code::kInvalidArgument,
                "--user says whose rights --rbac prints, which is not given");
   }
-  MUSTER_TRY(CheckName(invocation, "image", IsImageName));
-  MUSTER_TRY(CheckName(invocation, "service-account", IsObjectName));
-  MUSTER_ASSIGN(RunPlan plan, PlanRun(invocation, PlanFor::kCluster));
-  ClusterRun run{.spec = std::move(plan.spec),
-                 .file = std::move(plan.file),
-                 .namespace_name = space,
-                 .service_account = invocation.Get("service-account"),
-                 .owner_uid = "<uid of the ConfigMap>",
-                 .coordinator_ip = "<ClusterIP of the Service>"};
-  run.spec.id = std::string(32, '0');
-  run.image =
-      invocation.Has("image") ? invocation.Get("image") : run.file.image.value_or(kDefaultImage);
+  RunPlan plan;
+  MUSTER_ASSIGN(const ClusterRun run, PlanClusterRun(invocation, space, &plan));
   return ObjectsOf(run);
 }
 
 }  // namespace
 
 Result<int> ShowObjects(const Invocation& invocation) {
-  MUSTER_ASSIGN(const std::string space, NamespaceOf(invocation));
+  MUSTER_ASSIGN(const std::string space, NamespaceOf(invocation, "default"));
   MUSTER_ASSIGN(const std::vector<Listed> all, invocation.Has("rbac")
                                                    ? RightsOfUsers(invocation, space)
                                                    : ObjectsOfJob(invocation, space));

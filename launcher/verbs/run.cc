@@ -26,12 +26,6 @@ using nlohmann::json;
 constexpr std::chrono::seconds kDetachWait{30};
 constexpr int kLookEveryMs = 10;
 
-int64_t UnixMilliseconds() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 std::string PlanText(const RunPlan& plan, const JobSpec& spec, const JobFolder& folder) {
   std::string text =
       fmt::format("job {}: {} on this machine, {} reduction\n  program {}\n  folder  {}\n",
@@ -109,6 +103,18 @@ int SuperviseDetached(JobSpec spec, const CreatedJob& job) {
   return 1;
 }
 
+// Flags that would be without effect here.
+Status RefuseClusterFlags(const Invocation& invocation) {
+  for (const char* flag :
+       {"namespace", "kubeconfig", "context", "image", "service-account", "dry-run"}) {
+    if (!invocation.Has(flag)) continue;
+    return WithHint(
+        Err(Code::kInvalidArgument, "--{} is for jobs on Kubernetes, this one runs here", flag),
+        "add --platform kubernetes");
+  }
+  return {};
+}
+
 // What the caller of --detach sees when the job has ended already.
 int ReportEnd(const Invocation& invocation, const JobSpec& spec, const std::string& finished) {
   const json object = json::parse(finished, nullptr, false);
@@ -162,9 +168,18 @@ Result<int> RunDetached(const Invocation& invocation, const JobSpec& spec, const
 
 }  // namespace
 
+int64_t UnixMilliseconds() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 Result<int> RunJob(const Invocation& invocation) {
   // From here on they are the supervisor's, whichever thread they would hit, and however early they come.
   BlockSignals({SIGINT, SIGTERM, SIGHUP, SIGCHLD});
+  MUSTER_ASSIGN(const bool cluster, WantsCluster(invocation));
+  if (cluster) return RunOnCluster(invocation);
+  MUSTER_TRY(RefuseClusterFlags(invocation));
   MUSTER_ASSIGN(const RunPlan plan, PlanRun(invocation, PlanFor::kRun));
   JobSpec spec = plan.spec;
   MUSTER_ASSIGN(const std::filesystem::path home, MusterHome());

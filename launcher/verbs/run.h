@@ -34,6 +34,9 @@ struct RunPlan {
 // Request::Create and FindProgram.
 Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose);
 
+// Whether the job is one for Kubernetes, by flag or file. Errors: those of Request::Create.
+Result<bool> WantsCluster(const Invocation& invocation);
+
 // The body of `launcher plan`: prints what `launcher run` would do with the same arguments. Starts and makes nothing. Errors: those of
 // PlanRun; kAlreadyExists if a job of that name is running.
 Result<int> ShowPlan(const Invocation& invocation);
@@ -47,5 +50,13 @@ Result<int> ShowSchema(const Invocation& invocation);
 
 // The body of `launcher run`.
 Result<int> RunJob(const Invocation& invocation);
+
+// The same for Kubernetes: makes the run and follows it. Ctrl-C ends the following, the first SIGTERM stops the job, the second deletes
+// the run; while it is being made, any signal takes back what is there. Errors: those of PlanRun, LoadClientConfig and JobStore::Create;
+// what the cluster refuses is printed, and gives exit code 5 or 2.
+Result<int> RunOnCluster(const Invocation& invocation);
+
+// The wall clock, as in JobSpec::created_ms.
+int64_t UnixMilliseconds();
 
 }  // namespace muster

@@ -5,6 +5,7 @@
 #include "launcher/platform/kubernetes/cluster_coordinator.h"
 #include "launcher/platform/kubernetes/pod_agent.h"
 #include "launcher/rendezvous/run_coordinator.h"
+#include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/run.h"
 #include "launcher/verbs/text.h"
@@ -70,6 +71,20 @@ std::vector<OptionSpec> RunOptions() {
       kHelp};
 }
 
+std::vector<OptionSpec> Joined(std::vector<OptionSpec> options,
+                               const std::vector<OptionSpec>& more) {
+  // Before --output and --help, which come last everywhere.
+  options.insert(options.end() - 2, more.begin(), more.end());
+  return options;
+}
+
+std::vector<OptionSpec> RunVerbOptions() {
+  std::vector<OptionSpec> options = Joined(RunOptions(), ClusterOptions());
+  options = Joined(std::move(options), ImageOptions());
+  return Joined(std::move(options),
+                {{0, "dry-run", "", "Kubernetes: have the cluster check all objects, make none"}});
+}
+
 Verb RunVerb() {
   return {.name = "run",
           .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
@@ -79,18 +94,23 @@ Verb RunVerb() {
               "without a slash is looked up in\n"
               "PATH, then beside the launcher. Ctrl-C stops the job after its step, a second one "
               "kills it.\n"
+              "On Kubernetes (docs/kubernetes.md) Ctrl-C leaves the job running and says how to go "
+              "on; SIGTERM stops it, a second\n"
+              "one deletes it.\n"
               "A job file says the same as flags do, and what a cluster needs besides; `launcher "
               "schema` lists its keys, flags win\n"
               "over it, and its paths count from its folder.\n"
               "Exit codes: 0 done or stopped, 1 internal, 2 configuration, 3 the job failed, 4 too "
               "few workers in time,\n"
-              "6 no usable checkpoint, 130 and 143 ended by a signal.\n\n"
+              "5 cluster not reached or forbidden, 6 no usable checkpoint, 130 and 143 ended by a "
+              "signal.\n\n"
               "Examples:\n"
               "  launcher run --workers 4 -- digits --steps 400\n"
               "  launcher run --workers 2:8 --checkpoint ckpt --detach -- ./train --data d\n"
               "  launcher run -f job.yaml --workers 2\n"
-              "  launcher run --workers 3 --checkpoint ckpt --resume -o json -- ./train\n",
-          .options = RunOptions(),
+              "  launcher run --workers 3 --checkpoint ckpt --resume -o json -- ./train\n"
+              "  launcher run --platform kubernetes -n research -f job.yaml --dry-run\n",
+          .options = RunVerbOptions(),
           .takes_program = true,
           .run = RunJob};
 }

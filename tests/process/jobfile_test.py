@@ -166,7 +166,6 @@ class Refusals(JobFileTest):
 
     def test_of_what_cannot_be_done_here_name_the_place(self):
         cases = [
-            ("platform: kubernetes\n", "job.yaml:4:11: platform kubernetes is not available"),
             ("collectives: mpi\n", "job.yaml:4:14: collectives mpi is not available"),
             ("image: x/y:1\n", "job.yaml:4:8: image needs --platform kubernetes"),
             ("files: [job.yaml, gone]\n", "job.yaml:4:19: files[1] is "),
@@ -179,6 +178,8 @@ class Refusals(JobFileTest):
                 self.assertIn(told, self.refusal("run", "-f", "job.yaml"))
         self.write(self.digits("checkpoint: {dir: /proc/nothing}\n"))  # root may write there, but nothing can be made
         self.assertIn("job.yaml:4:19: checkpoint.dir is ", self.refusal("run", "-f", "job.yaml"))
+        self.write(self.digits("platform: kubernetes\n"))
+        self.assertIn("job.yaml:4:11: platform kubernetes cannot be planned", self.refusal("plan", "-f", "job.yaml"))
         self.write("program: {path: ./gone}\n")
         self.assertIn("job.yaml:1:17: ", self.refusal("run", "-f", "job.yaml"))
         self.write("workers: 2\n")

@@ -46,11 +46,6 @@ UniqueFd OpenLog(const std::filesystem::path& path) {
 
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-void WriteOrWarn(const std::filesystem::path& path, const std::string& line) {
-  const Status written = WriteFileAtomically(path, line + "\n");
-  if (!written) log::warn("file not written error=\"{}\"", written.error().ToString());
-}
-
 class Supervisor {
  public:
   Supervisor(JobFolder folder, JobSpec spec, std::string secret, JobObserver& observer,
@@ -287,38 +282,6 @@ Result<JobOutcome> SuperviseJob(const JobFolder& folder, const JobSpec& spec,
   MUSTER_ASSIGN(std::string secret, folder.ReadSecret());
   return Supervisor(folder, spec, std::move(secret), observer, std::move(signals), std::move(wake))
       .Run();
-}
-
-std::string WriteSubstituteResult(const JobFolder& folder, const JobSpec& spec,
-                                  const std::string& phase, int exit_code,
-                                  const std::string& message) {
-  const auto text = ReadFile(folder.status());
-  json status = text ? json::parse(*text, nullptr, false) : json();
-  if (!status.is_object()) status = PendingStatus(spec);
-  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::system_clock::now().time_since_epoch());
-  const nlohmann::ordered_json result = {
-      {"event", "finished"},
-      {"phase", phase},
-      {"step", FieldOr<json>(status, "step", 0)},
-      {"loss", FieldOr<json>(status, "loss", nullptr)},
-      {"weights", nullptr},
-      {"samples_consumed", FieldOr<json>(status, "samples_consumed", 0)},
-      {"generations", FieldOr<json>(status, "generation", 0)},
-      {"seconds", static_cast<double>(now.count() - spec.created_ms) / 1e3},
-      {"metrics", json::object()},
-      {"exit_code", exit_code},
-      {"message", message},
-      {"failed_worker", ""},
-      {"last_output", ""}};
-  status["phase"] = phase;
-  status["message"] = message;
-  status["world_size"] = 0;
-  status["samples_per_second"] = 0.0;
-  MarkWorkersGone(status);
-  WriteOrWarn(folder.result(), result.dump());
-  WriteOrWarn(folder.status(), status.dump());
-  return result.dump();
 }
 
 }  // namespace muster

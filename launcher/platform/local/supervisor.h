@@ -12,18 +12,10 @@
 #include <vector>
 
 #include "launcher/job/job.h"
+#include "launcher/job/outcome.h"
 #include "runtime/base/status.h"
 
 namespace muster {
-
-class JobObserver {
- public:
-  virtual ~JobObserver() = default;
-  // An event of the coordinator, a JSON object in one line; `finished` is not among them.
-  virtual void OnEvent(const std::string& event) = 0;
-  // Something for the user: a signal was taken, a process of the launcher died.
-  virtual void OnNote(const std::string& text) = 0;
-};
 
 struct JobOutcome {
   std::string
@@ -36,11 +28,5 @@ struct JobOutcome {
 // SIGHUP stops the job after its step, the second kills it. Errors: kInternal when the launcher itself cannot go on.
 Result<JobOutcome> SuperviseJob(const JobFolder& folder, const JobSpec& spec,
                                 JobObserver& observer);
-
-// The result of a job whose coordinator could not write one, from its last status: phase `phase` and `message`. Written to
-// result.json and status.json as well.
-std::string WriteSubstituteResult(const JobFolder& folder, const JobSpec& spec,
-                                  const std::string& phase, int exit_code,
-                                  const std::string& message);
 
 }  // namespace muster

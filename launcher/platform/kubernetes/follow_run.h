@@ -1,0 +1,32 @@
+// FollowRun: stays with a run on a cluster until its end, tells an observer what happens, and clears up. The shell of FollowCore.
+//
+// Threading: on the main thread; two threads of its own speak to the cluster. The observer is called on the main thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/job/outcome.h"
+#include "launcher/platform/kubernetes/remote_run.h"
+#include "launcher/process/signals.h"
+#include "runtime/base/status.h"
+
+namespace muster::kubernetes {
+
+struct FollowOutcome {
+  bool detached = false;  // the run goes on; the rest but the exit code says nothing
+  std::string finished;   // the `finished` object: the coordinator's, or ours if there is none
+  int exit_code = 1;      // for `launcher run`
+  std::vector<std::string> left;  // "pod x": what was still there in the end
+};
+
+// Blocks until the run has ended and nothing of it is left, or the user does not want to wait. The end is kept in `folder`. Signals as
+// FollowCore has them.
+FollowOutcome FollowRun(const RemoteRun& run, const JobFolder& folder, JobObserver& observer,
+                        const SignalFd& signals);
+
+// Deletes the run and waits until nothing of it is left, at most some 90 s: pods have their grace. Returns what is still there, or
+// why that cannot be told. Ends early when `stop` is requested.
+std::vector<std::string> ClearRun(const RemoteRun& run, const std::stop_token& stop = {});
+
+}  // namespace muster::kubernetes
