@@ -25,11 +25,7 @@ class ProcessNodes(fixture.ClusterTest):
         cls.addClassCleanup(cls.node.close)
 
     def setUp(self):
-        self.space = "t-" + self.id().rsplit("_", 1)[-1]
-        self.kubectl("create", "namespace", self.space)
-        self.kubectl("label", "namespace", self.space, "pod-security.kubernetes.io/enforce=restricted")
-        # Pods are refused before their namespace has its service account.
-        muster.wait_until(lambda: "default" in self.get("serviceaccounts", "-o", "name"), 30, "a service account")
+        self.space = self.new_space()
 
     def get(self, *arguments):
         return self.kubectl("-n", self.space, "get", *arguments)
