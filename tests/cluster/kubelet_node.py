@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A node with a real kubelet, containerd and runc: what process nodes leave out, images, users and limits above all, is real here.
 
     node = KubeletNode(cluster, "node-k", images=[archive])

@@ -1,7 +1,6 @@
 """A machine of a test cluster: processes in a network of their own, and what can happen to a machine."""
 
 import itertools
-import os
 import pathlib
 import signal
 import subprocess
@@ -65,13 +64,16 @@ class Machine:
         """Its first process: nsenter has a child of its own in the cluster."""
         return (processes.children(self.process.pid) or [self.process.pid])[0]
 
+    def inside(self, *command):
+        """`command` as it is to be written to run in the machine's network."""
+        return ["nsenter", "--target", str(self.pid()), "--net", "--", *map(str, command)]
+
     def freeze(self):
         """As when a machine hangs: all that runs on it stops where it is, and nobody is told. Connections stay open."""
-        stopped = set()
-        while new := [pid for pid in processes.descendants(self.pid()) if pid not in stopped]:  # until nobody is left to start others
+        # Until nobody is left who could start another one.
+        while new := [pid for pid in processes.descendants(self.process.pid) if pid not in self._frozen]:
             for pid in new:
                 muster.send(pid, signal.SIGSTOP)
-            stopped |= set(new)
             self._frozen += new
 
     def thaw(self):
@@ -123,7 +125,9 @@ class Machine:
 
     def _power_off(self):
         if self.is_on():
-            muster.send(self.pid(), signal.SIGKILL)
+            # nsenter stops with a child that is frozen, so it does not end with it.
+            for pid in (self.pid(), self.process.pid):
+                muster.send(pid, signal.SIGKILL)
             self.process.wait(timeout=10)
 
     def _end_notice(self):

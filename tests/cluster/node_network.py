@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A network of its own for a machine of the cluster and its pods, behind one link to the cluster's network.
 
     node_network.py NUMBER PROGRAM ARGUMENTS...    inside the cluster: joins it as machine NUMBER and becomes PROGRAM
