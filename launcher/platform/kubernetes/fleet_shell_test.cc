@@ -279,6 +279,7 @@ TEST_F(FleetShellTest, CreatesThatWaitTooLongForTheRecordAreAskedForAgain) {
   heard_.Await([](const Story& story) { return story.slots == Slots({1, 2, 3}); });
   heard_.Await([](const Story& story) { return story.slots.empty(); });
   EXPECT_EQ(Posts(), 0);
+  EXPECT_EQ(api_.Count("GET pods"), 1) << "no list is needed to tell that they do not exist";
   stalled = false;
   ASSERT_TRUE(api_.Await([this] { return api_.pods().size() == 3; }));
   EXPECT_EQ(api_.Count("POST " + Pod(1)), 0) << "FleetCore has forgotten it";
@@ -299,6 +300,23 @@ TEST_F(FleetShellTest, NothingIsSentOnceAnotherCoordinatorHasTheRun) {
   EXPECT_EQ(Posts(), 3);
   EXPECT_EQ(api_.Count("DELETE " + Pod(1)), 0);
   EXPECT_EQ(heard_.story().ends.size(), 1U);
+}
+
+TEST_F(FleetShellTest, WhatWaitsForAThreadWhenTheFenceComesIsNotSentEither) {
+  options_.request_threads = 1;
+  std::atomic<bool> held = true;
+  Break("POST", [&](FakeExchange& exchange) {
+    EXPECT_TRUE(api_.Await([&] { return !held; }));
+    return FakeApi::Refuse(exchange, 403, "Forbidden", "no");
+  });
+  Start();
+  ASSERT_TRUE(api_.Await([this] { return Posts() == 1; }));
+  const auto second = *RunRecord::TakeOver(*client_, "ml", kRun, MonotonicNow() + 60s);
+  EXPECT_FALSE(record_->Put({{"status", "x"}}, MonotonicNow() + 60s));
+  heard_.Await([](const Story& story) { return !story.ends.empty(); });
+  held = false;
+  heard_.Await([](const Story&) { return false; }, 200ms);  // long enough for the next in the queue
+  EXPECT_EQ(Posts(), 1);
 }
 
 TEST_F(FleetShellTest, AFenceThatAnotherWriteOfTheRecordMeetsIsSeenToo) {
