@@ -13,12 +13,13 @@ sources = $(shell find runtime collectives k8s launcher models tests -name '*.h'
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run test check dev tsan cluster-test cluster cluster-down sim bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make run      build, then train models/digits with 4 workers here (WORKERS=2 ARGS="--steps 500" PROGRAM=...)'
 	@echo 'make build    release binaries into build/bin'
+	@echo 'make image    the stock container image, in build/image/muster.tar (ARGS="--add ./my --name my:1")'
 	@echo 'make test     every check and test: check, build, dev, cluster-test, tsan'
 	@echo 'make check    the tree check and the format check'
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
@@ -54,6 +55,9 @@ build:
 
 run: build
 	build/bin/launcher run --workers $(WORKERS) -y -- $(PROGRAM) $(ARGS)
+
+image: build
+	@k8s/image/build $(ARGS)
 
 test: check build dev cluster-test tsan
 

@@ -132,6 +132,7 @@ Result<T> ApiClient::Attempts(
       fresh_credentials = true;
       continue;
     }
+    if (call.failure != nullptr) *call.failure = failure;
     std::optional<Duration> wait;
     if (call.retry) wait = retry.Next(failure, MonotonicNow(), call.deadline, Random01());
     if (!wait) return tl::unexpected<Error>(std::move(failure.error));

@@ -39,6 +39,7 @@ struct Call {
   std::stop_token stop = {};
   bool retry =
       true;  // false: one attempt, apart from a second one with fresh credentials after a 401
+  ApiFailure* failure = nullptr;  // if the call fails: is set to what its last attempt came to
 };
 
 struct ListOptions {

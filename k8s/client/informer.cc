@@ -38,15 +38,54 @@ Informer::~Informer() = default;
 
 void Informer::Run(std::stop_token stop) {
   ::pthread_setname_np(::pthread_self(), "muster-informer");
+  const std::stop_callback forward(stop, [this] {
+    std::stop_source source;
+    {
+      MutexLock lock(mutex_);
+      source = interrupt_;
+    }
+    source.request_stop();
+  });
   while (!stop.stop_requested()) Step(stop);
   stream_.reset();
 }
 
+void Informer::ListAgain() {
+  std::stop_source source;
+  {
+    MutexLock lock(mutex_);
+    wanted_ = true;
+    source = interrupt_;
+  }
+  source.request_stop();
+}
+
+std::stop_token Informer::Interrupt() {
+  MutexLock lock(mutex_);
+  return interrupt_.get_token();
+}
+
+bool Informer::IsWanted() {
+  MutexLock lock(mutex_);
+  return wanted_;
+}
+
+bool Informer::TakeWish(const std::stop_token& stop) {
+  MutexLock lock(mutex_);
+  if (!wanted_) return false;
+  wanted_ = false;
+  interrupt_ = {};
+  // Whoever has asked us to end meanwhile has interrupted the old one.
+  if (stop.stop_requested()) interrupt_.request_stop();
+  return true;
+}
+
 void Informer::Step(const std::stop_token& stop) {
   const TimePoint now = MonotonicNow();
+  if (TakeWish(stop)) return Act(core_.Handle(ListWanted{}, now), stop);
   const TimePoint until = std::min(std::max(core_.wake(), now), now + kLongestWait);
   if (stream_ == nullptr) {
-    WaitUntil(until, stop);
+    WaitUntil(until, Interrupt());
     return Act(core_.Handle(Tick{}, MonotonicNow()), stop);
   }
   const Result<std::string> bytes = stream_->Read(until);
@@ -55,6 +94,7 @@ void Informer::Step(const std::stop_token& stop) {
     return Act(core_.Handle(Tick{}, MonotonicNow()), stop);
   }
   stream_.reset();
+  if (!bytes && bytes.error().code == Code::kCancelled && IsWanted()) return;
   WatchEnded ended;
   if (!bytes) {
     ended.error = bytes.error();
@@ -99,7 +139,11 @@ void Informer::Act(WatchOutput output, const std::stop_token& stop) {
 
 void Informer::Tell(const WatchOutput& output) const {
   if (output.changes.empty() && !output.synced && output.note.empty()) return;
-  handler_({output.changes, output.synced, output.note});
+  handler_({.changes = output.changes,
+            .synced = output.synced,
+            .listed = output.listed,
+            .asked = output.asked,
+            .note = output.note});
 }
 
 WatchOutput Informer::List(const std::stop_token& stop) {
@@ -108,6 +152,7 @@ WatchOutput Informer::List(const std::stop_token& stop) {
                     {options_.label_selector, options_.field_selector, options_.page_size},
                     {.deadline = MonotonicNow() + options_.list_timeout, .stop = stop});
   const TimePoint now = MonotonicNow();
+  (void)TakeWish(stop);  // this was it
   if (!list) return core_.Handle(ListFailed{std::move(list.error())}, now);
   return core_.Handle(ListDone{std::move(list->items), std::move(list->resource_version)}, now);
 }
@@ -117,10 +162,14 @@ std::optional<WatchOutput> Informer::OpenWatch(const std::string& resource_versi
   Result<std::unique_ptr<HttpStream>> stream = client_->Watch(
       options_.resource, options_.namespace_name,
       {options_.label_selector, options_.field_selector, resource_version, options_.watch_timeout},
-      {.deadline = MonotonicNow() + options_.open_timeout, .stop = stop});
+      {.deadline = MonotonicNow() + options_.open_timeout, .stop = Interrupt()});
+  if (!stream && stream.error().code == Code::kCancelled && (IsWanted() || stop.stop_requested())) {
+    return std::nullopt;  // the next step sees to it
+  }
   if (!stream) return core_.Handle(WatchEnded{std::move(stream.error())}, MonotonicNow());
   stream_ = std::move(*stream);
   splitter_ = std::make_unique<JsonSplitter>();
+  handler_({.watching = true});
   return std::nullopt;
 }
 

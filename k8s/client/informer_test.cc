@@ -184,6 +184,31 @@ TEST_F(InformerTest, ListsAgainOnATimer) {
   EXPECT_THAT(told_.Await(4), ElementsAre("+a", "synced", "-a", "synced"));
 }
 
+TEST_F(InformerTest, ListsAgainWhenAskedTo) {
+  server_.ThenAnswer(200, List({Pod("a", 1)}, 10));
+  ThenWatch({Event("ADDED", Pod("b", 11))}, Silence);
+  server_.ThenAnswer(200, List({Pod("b", 11)}, 20));
+  ThenWatch({Event("ADDED", Pod("c", 21))}, Silence);
+  const TimePoint begin = MonotonicNow();
+  Start();
+  told_.Await(3);
+  informer_->ListAgain();
+  EXPECT_THAT(told_.Await(6), ElementsAre("+a", "synced", "+b", "-a", "synced", "+c"));
+  EXPECT_LT(MonotonicNow() - begin, 30s) << "the silent watch was interrupted";
+  EXPECT_THAT(told_.notes(), ::testing::IsEmpty());
+}
+
+TEST_F(InformerTest, AListThatIsWantedDoesNotWaitForAWatchThatDoesNotOpen) {
+  server_.ThenAnswer(200, List({Pod("a", 1)}, 10));
+  server_.Then(Silence);
+  server_.ThenAnswer(200, List({}, 20));
+  Start();
+  ASSERT_TRUE(server_.AwaitRequests(2));
+  informer_->ListAgain();
+  EXPECT_THAT(told_.Await(4), ElementsAre("+a", "synced", "-a", "synced"));
+  EXPECT_THAT(told_.notes(), ::testing::IsEmpty());
+}
+
 TEST_F(InformerTest, ErrorsOfEveryKindDeleteNothingAndAreNoted) {
   server_.ThenAnswer(403, R"({"kind":"Status","code":403,"message":"pods is forbidden"})");
   server_.ThenAnswer(200, "<html>sign in</html>");
@@ -214,12 +239,16 @@ TEST_F(InformerTest, AnEventLargerThanAnyBufferComesWhole) {
 }
 
 TEST_F(InformerTest, EndsAtOnceWhateverItWaitsFor) {
-  for (const int stage : {0, 1, 2}) {
+  for (const int stage : {0, 1, 2, 3}) {
     const size_t before = server_.requests().size();
     if (stage >= 1) server_.ThenAnswer(200, List({}, 10));
     if (stage >= 2) ThenWatch({}, Silence);
     Start();
     ASSERT_TRUE(server_.AwaitRequests(before + (stage == 0 ? 1 : 2)));
+    if (stage == 3) {  // in the second round of its waits
+      informer_->ListAgain();
+      ASSERT_TRUE(server_.AwaitRequests(before + 3));
+    }
     const TimePoint begin = MonotonicNow();
     informer_.reset();
     EXPECT_LT(MonotonicNow() - begin, 20s) << stage;

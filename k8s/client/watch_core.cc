@@ -65,11 +65,22 @@ void WatchCore::On(const Tick&, TimePoint now, WatchOutput* output) {
     if (!relist) output->note = "the watch is silent; it is opened again";
   }
   if (relist) {
-    phase_ = Phase::kListing;
-    output->list = true;
+    BeginList(now, output);
   } else {
     OpenWatch(now, output);
   }
+}
+
+void WatchCore::On(const ListWanted&, TimePoint now, WatchOutput* output) {
+  if (phase_ != Phase::kWatching && phase_ != Phase::kWatchDue) return;
+  output->close_watch = phase_ == Phase::kWatching;
+  BeginList(now, output);
+}
+
+void WatchCore::BeginList(TimePoint now, WatchOutput* output) {
+  phase_ = Phase::kListing;
+  list_asked_ = now;
+  output->list = true;
 }
 
 void WatchCore::On(const ListFailed& failed, TimePoint now, WatchOutput* output) {
@@ -83,7 +94,8 @@ void WatchCore::On(const ListDone& done, TimePoint now, WatchOutput* output) {
     const std::string key = KeyOf(item);
     if (key.empty()) continue;
     listed.insert(key);
-    Put(key, std::make_shared<const json>(item), output);
+    output->listed.push_back(std::make_shared<const json>(item));
+    Put(key, output->listed.back(), output);
   }
   std::vector<std::string> gone;
   for (const auto& [key, object] : known_) {
@@ -91,6 +103,7 @@ void WatchCore::On(const ListDone& done, TimePoint now, WatchOutput* output) {
   }
   for (const std::string& key : gone) Remove(key, known_.at(key), output);
   output->synced = true;
+  output->asked = list_asked_;
   resource_version_ = done.resource_version;
   relist_at_ = now + times_.relist_period;
   // A list alone is no sign that all is well: if watches from it fail, neither is to be tried again at once.

@@ -47,6 +47,9 @@ struct WatchEnded {
   std::optional<Error> error;  // none: the server's time limit
 };
 struct Tick {};
+// Somebody wants to know what there is: the list is to be taken now. Nothing happens while one is, or where a pause after a failed one
+// lasts.
+struct ListWanted {};
 
 enum class ChangeKind { kAdded, kModified, kDeleted };
 
@@ -63,14 +66,17 @@ struct WatchOutput {
       open_watch;  // from this resource version; then tell its events, and WatchEnded if it cannot be opened
   std::vector<Change> changes;
   bool synced = false;  // `changes` completes a list: all that exists has been told
-  std::string note;     // why, if something is out of the ordinary
+  std::vector<std::shared_ptr<const nlohmann::json>>
+      listed;         // with `synced`: all that is in the list
+  TimePoint asked{};  // with `synced`: when it was decided upon; the list is not older
+  std::string note;   // why, if something is out of the ordinary
 };
 
 class WatchCore {
  public:
   WatchCore(WatchTimes times, uint64_t seed) : times_(times), random_(seed) {}
 
-  // `input` is one of ListDone, ListFailed, WatchEvent, WatchEnded and Tick, the first one a Tick. A watch that is open stays so
+  // `input` is one of ListDone, ListFailed, ListWanted, WatchEvent, WatchEnded and Tick, the first one a Tick. A watch that is open stays so
   // until `close_watch` or WatchEnded.
   template <typename Input>
   WatchOutput Handle(const Input& input, TimePoint now) {
@@ -94,7 +100,9 @@ class WatchCore {
   void On(const WatchEvent& event, TimePoint now, WatchOutput* output);
   void On(const WatchEnded& ended, TimePoint now, WatchOutput* output);
   void On(const Tick& tick, TimePoint now, WatchOutput* output);
+  void On(const ListWanted& wanted, TimePoint now, WatchOutput* output);
 
+  void BeginList(TimePoint now, WatchOutput* output);
   void OpenWatch(TimePoint now, WatchOutput* output);
   // Lists, or opens the watch, after a wait that grows with each failure.
   void Later(Phase what, TimePoint now);
@@ -107,6 +115,7 @@ class WatchCore {
   Phase phase_ = Phase::kListDue;
   TimePoint due_ = TimePoint::min();  // kListDue, kWatchDue
   TimePoint relist_at_ = TimePoint::max();
+  TimePoint list_asked_;          // kListing
   TimePoint opened_at_;           // kWatching
   TimePoint heard_at_;            // kWatching
   bool heard_something_ = false;  // from this watch

@@ -197,6 +197,34 @@ TEST_F(WatchCoreTest, ListsAgainFromTimeToTimeHoweverBusyTheWatchIs) {
   EXPECT_EQ(listed.open_watch, "50");
 }
 
+TEST_F(WatchCoreTest, AListSaysThatItIsOneAndHowOldItMayBe) {
+  Begin({Pod("a", "1"), Pod("b", "2")});
+  now_ += 5s;
+  const WatchOutput wanted = Handle(ListWanted{});
+  EXPECT_TRUE(wanted.close_watch);
+  EXPECT_TRUE(wanted.list);
+  EXPECT_EQ(wanted.note, "");
+  const TimePoint asked = now_;
+  now_ += 3s;
+  EXPECT_FALSE(Handle(ListWanted{}).list) << "one is under way";
+  const WatchOutput listed = Handle(ListDone{{Pod("a", "1"), Pod("c", "21")}, "30"});
+  EXPECT_TRUE(listed.synced);
+  EXPECT_EQ(listed.asked, asked);
+  EXPECT_THAT(listed.listed, SizeIs(2));  // all, and not only what is new
+  EXPECT_THAT(Story(listed), ElementsAre("+c21", "-b2"));
+  EXPECT_EQ(listed.open_watch, "30");
+  EXPECT_FALSE(Handle(Event("DELETED", Pod("a", "31"))).synced);
+}
+
+TEST_F(WatchCoreTest, AWantedListDoesNotWaitForTheNextWatchButForThePauseAfterAFailedList) {
+  Begin({});
+  Handle(WatchEnded{Broken()});
+  EXPECT_TRUE(Handle(ListWanted{}).list);
+  Handle(ListFailed{Broken()});
+  EXPECT_FALSE(Handle(ListWanted{}).list);
+  EXPECT_TRUE(Wake().list);
+}
+
 TEST_F(WatchCoreTest, AFailedListDeletesNothing) {
   Begin({Pod("a", "1")});
   Handle(WatchEnded{Broken(Code::kOutOfRange)});

@@ -37,7 +37,8 @@ uint64_t UnixNanoseconds() {
 
 // What a worker is told through its environment.
 std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpec& spec,
-                                           const std::string& slot, uint64_t incarnation) {
+                                           const std::string& slot, uint64_t incarnation,
+                                           const AgentPlace& place) {
   std::vector<std::string> changes;
   for (const auto& [name, value] : spec.environment) {
     changes.push_back(fmt::format("{}={}", name, value));
@@ -49,6 +50,7 @@ std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpe
       fmt::format("MUSTER_INCARNATION={}", incarnation),
       "MUSTER_REDUCE=" + spec.reduce,
       "MUSTER_COLLECTIVES=" + spec.collectives,
+      "MUSTER_LISTEN=" + place.listen_address,
       "MUSTER_CHECKPOINT=" + spec.checkpoint.string(),
       fmt::format("MUSTER_CHECKPOINT_EVERY={}", spec.checkpoint_every),
       fmt::format("MUSTER_RESUME={}", spec.resume ? 1 : 0),
@@ -77,15 +79,16 @@ Result<Pipe> MakePipe() {
 
 class AgentLoop {
  public:
-  AgentLoop(JobFolder folder, JobSpec spec, std::string secret, std::string slot, SignalFd signals,
-            WakeFd wake)
+  AgentLoop(JobFolder folder, JobSpec spec, std::string secret, std::string slot, AgentPlace place,
+            SignalFd signals, WakeFd wake)
       : folder_(std::move(folder)),
         spec_(std::move(spec)),
         secret_(std::move(secret)),
         slot_(std::move(slot)),
+        place_(std::move(place)),
         signals_(std::move(signals)),
         wake_(std::move(wake)),
-        log_(folder_.WorkerLog(slot_)) {}
+        log_(place_.in_pod ? WorkerLog::ToStdout() : WorkerLog(folder_.WorkerLog(slot_))) {}
 
   // Returns the exit code of the agent.
   int Run() {
@@ -124,6 +127,9 @@ class AgentLoop {
   void OnSignal(int signal) {
     if (signal == SIGCHLD) {
       ReapEnded([this](pid_t pid, int status) { OnReaped(pid, status); });
+    } else if (signal == SIGTERM && place_.in_pod && !std::exchange(draining_, true)) {
+      log::info("signal={} action=drain", SignalName(signal));
+      Do(core_.Drain(MonotonicNow()));
     } else {
       log::info("signal={} action=kill-worker", SignalName(signal));
       signal_ = signal;
@@ -195,7 +201,7 @@ class AgentLoop {
     SpawnSpec spawn;
     spawn.executable = spec_.executable;
     spawn.argv = spec_.argv;
-    spawn.environment = WorkerEnvironment(folder_, spec_, slot_, incarnation_);
+    spawn.environment = WorkerEnvironment(folder_, spec_, slot_, incarnation_, place_);
     spawn.cwd = spec_.cwd;
     spawn.stdout_fd = out.write_end.get();
     spawn.stderr_fd = err.write_end.get();
@@ -247,6 +253,7 @@ class AgentLoop {
   const JobSpec spec_;
   const std::string secret_;
   const std::string slot_;
+  const AgentPlace place_;
   SignalFd signals_;
   WakeFd wake_;
   WorkerLog log_;
@@ -258,20 +265,22 @@ class AgentLoop {
   UniqueFd stdout_;
   UniqueFd stderr_;
   int signal_ = 0;  // that ended the agent
+  bool draining_ = false;
   bool done_ = false;
   std::unique_ptr<AgentLink> link_;  // last: its threads use wake_
 };
 
 }  // namespace
 
-Result<int> RunAgent(const std::filesystem::path& job_folder, const std::string& slot) {
+Result<int> RunAgent(const std::filesystem::path& job_folder, const std::string& slot,
+                     const AgentPlace& place) {
   MUSTER_ASSIGN(SignalFd signals, SignalFd::Create({SIGCHLD, SIGTERM, SIGINT, SIGHUP}));
   MUSTER_ASSIGN(WakeFd wake, WakeFd::Create());
   MUSTER_TRY(BecomeSubreaper());
   const JobFolder folder(job_folder);
   MUSTER_ASSIGN(JobSpec spec, folder.ReadSpec());
   MUSTER_ASSIGN(std::string secret, folder.ReadSecret());
-  return AgentLoop(folder, std::move(spec), std::move(secret), slot, std::move(signals),
+  return AgentLoop(folder, std::move(spec), std::move(secret), slot, place, std::move(signals),
                    std::move(wake))
       .Run();
 }

@@ -1,5 +1,7 @@
 #include "launcher/agent/agent_core.h"
 
+#include <algorithm>
+
 namespace muster {
 
 bool AgentCore::RestartsAfter(int exit_code) {
@@ -27,6 +29,7 @@ std::vector<AgentAction> AgentCore::WorkerEnded(int exit_code, TimePoint now) {
     state_ = State::kDone;
     return {AgentAction::kExit};
   }
+  if (drain_end_) return ShutDown(now);  // a new one would not get far
   if (restart_at_once_) return StartNow();
   if (!RestartsAfter(exit_code)) {
     state_ = State::kHeld;
@@ -74,7 +77,19 @@ std::vector<AgentAction> AgentCore::ShutDownNow() {
   return {AgentAction::kExit};
 }
 
+std::vector<AgentAction> AgentCore::Drain(TimePoint now) {
+  if (state_ != State::kRunning) return ShutDown(now);
+  if (!drain_end_) drain_end_ = now + policy_.drain_time;
+  return {};
+}
+
+std::optional<TimePoint> AgentCore::next_deadline() const {
+  if (!drain_end_ || leaving_) return deadline_;
+  return std::min(deadline_.value_or(*drain_end_), *drain_end_);
+}
+
 std::vector<AgentAction> AgentCore::Tick(TimePoint now) {
+  if (drain_end_ && now >= *drain_end_ && !leaving_) return ShutDown(now);
   if (!deadline_ || now < *deadline_) return {};
   deadline_.reset();
   if (state_ == State::kWaiting) return StartNow();

@@ -5,7 +5,7 @@
 //   idle -------------> running -------------------> waiting -------------> running
 //                         |  ended with 0, 2 or 6
 //                         +--------------------------> held --- ordered to restart ---> running
-//   any of them --- ordered to shut down: leaving, SIGTERM: stopping, SIGKILL: killing --- worker gone ---> done
+//   any of them --- ordered to shut down, or drained for too long: leaving, SIGTERM: stopping, SIGKILL: killing --- worker gone ---> done
 //
 // Invariants: at most one worker exists; after kExit nothing follows.
 //
@@ -29,6 +29,9 @@ struct AgentPolicy {
   // long to end by itself before SIGTERM.
   Duration leave_time = std::chrono::seconds(5);
   Duration grace = std::chrono::seconds(5);  // between SIGTERM and SIGKILL
+  // An agent whose machine is taken away by notice waits so long for the coordinator to do without its worker. The whole of a notice
+  // is longer: leave_time and grace come after this.
+  Duration drain_time = std::chrono::seconds(18);
 };
 
 enum class AgentAction {
@@ -53,10 +56,12 @@ class AgentCore {
   std::vector<AgentAction> RestartWorker(TimePoint now);
   std::vector<AgentAction> ShutDown(TimePoint now);
   std::vector<AgentAction> ShutDownNow();
+  // The machine goes soon. A worker that runs goes on: the coordinator has notice too, and orders it to leave without a loss.
+  std::vector<AgentAction> Drain(TimePoint now);
 
   // Call it when next_deadline() has come.
   std::vector<AgentAction> Tick(TimePoint now);
-  std::optional<TimePoint> next_deadline() const { return deadline_; }
+  std::optional<TimePoint> next_deadline() const;
 
   // The policy's answer to an exit code, and a sentence for the log.
   static bool RestartsAfter(int exit_code);
@@ -73,6 +78,7 @@ class AgentCore {
   int crashes_ = 0;               // in a row
   TimePoint started_{};
   std::optional<TimePoint> deadline_;
+  std::optional<TimePoint> drain_end_;
 };
 
 }  // namespace muster

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <limits>
+#include <utility>
 
 namespace muster {
 
@@ -30,6 +32,13 @@ WorkerLog::WorkerLog(std::filesystem::path path, uint64_t max_bytes)
   Open();
 }
 
+WorkerLog::WorkerLog(UniqueFd fd)
+    : max_bytes_(std::numeric_limits<uint64_t>::max()), fd_(std::move(fd)) {}
+
+WorkerLog WorkerLog::ToStdout() {
+  return WorkerLog(UniqueFd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)));
+}
+
 void WorkerLog::Open() {
   fd_.reset(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
   struct stat facts;
@@ -38,7 +47,7 @@ void WorkerLog::Open() {
 
 void WorkerLog::Append(std::string_view text) {
   if (text.empty()) return;
-  if (size_ + text.size() > max_bytes_ && size_ > 0) {
+  if (text.size() > max_bytes_ - size_ && size_ > 0) {
     ::rename(path_.c_str(), (path_.string() + ".1").c_str());
     Open();
   }

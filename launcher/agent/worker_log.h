@@ -37,12 +37,16 @@ class WorkerLog {
   // cannot be written (full disk) loses output and disturbs nobody.
   explicit WorkerLog(std::filesystem::path path, uint64_t max_bytes = kMaxBytes);
 
+  // Appends to this process's standard output, which somebody else keeps within bounds.
+  static WorkerLog ToStdout();
+
   void Append(std::string_view text);
 
   // A line of our own, on a line of its own: "[launcher] text".
   void Note(std::string_view text);
 
  private:
+  explicit WorkerLog(UniqueFd fd);
   void Open();
 
   const std::filesystem::path path_;

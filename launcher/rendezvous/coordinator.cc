@@ -7,18 +7,12 @@
 
 namespace muster {
 
-namespace {
-
-// "w-3" for slot 3.
-std::string SlotName(int number) { return fmt::format("w-{}", number); }
-
-}  // namespace
-
 Coordinator::Coordinator(CoordinatorOptions options, std::optional<CoordinatorState> restored,
                          TimePoint now)
     : options_(std::move(options)), now_(now), waiting_since_(now), last_join_(now) {
   if (restored) {
     state_ = std::move(*restored);
+    offered_.slots = state_.slots;
     state_.best_step = std::max(state_.best_step, options_.known_step);
     stop_requested_at_ = now;
     proposed_at_ = now;
@@ -35,7 +29,7 @@ Coordinator::Coordinator(CoordinatorOptions options, std::optional<CoordinatorSt
   }
   state_.min_workers = options_.min_workers;
   state_.max_workers = options_.max_workers;
-  for (int i = 0; i < options_.max_workers; ++i) state_.slots.push_back(SlotName(i));
+  state_.slots = TargetSlots();
   message_ = "starting";
 }
 

@@ -95,6 +95,9 @@ class Coordinator {
   void On(const WorkerStarted& event);
   void On(const WorkerExited& event);
   void On(const SlotExited& event);
+  void On(const SlotsOffered& event);
+  void On(const PlatformNoted& event);
+  void On(const PlatformFailed& event);
   void On(const ResizeRequested& event);
   void On(const StopRequested& event);
   void On(const Tick& event);
@@ -117,8 +120,10 @@ class Coordinator {
   bool ExitEndsJob(const WorkerExited& event);
   void CountCrash(const WorkerExited& event);
   bool KnownSlot(const std::string& slot) const;
+  bool Needless(const std::string& slot) const;
   void Dismiss(const std::string& slot, uint64_t incarnation);
   bool WasDismissed(const std::string& slot, uint64_t incarnation) const;
+  std::string WhyLeaving(const std::string& slot) const;
 
   // coordinator_generations.cc: the one place where generations are made.
   void Propose(std::vector<std::string> members, bool urgent, const std::string& reason);
@@ -159,6 +164,8 @@ class Coordinator {
   const CoordinatorOptions options_;
   CoordinatorState state_;
   Workers workers_;
+  SlotsOffered
+      offered_;  // with slots_from_platform; after a restart what the state says, until the platform does
   std::vector<CoordinatorAction> actions_;
   TimePoint now_;                          // of the event being handled
   std::optional<Change> change_;           // from the order until all members have resumed

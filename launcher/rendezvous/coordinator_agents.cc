@@ -18,8 +18,13 @@ std::string ExitSentence(const std::string& slot, int exit_code, int signal) {
 
 }  // namespace
 
+// A slot that the platform has made may be heard of by its agent first.
+bool Coordinator::Needless(const std::string& slot) const {
+  return !options_.slots_from_platform && !KnownSlot(slot);
+}
+
 void Coordinator::On(const AgentAttached& event) {
-  if (!KnownSlot(event.slot)) {
+  if (Needless(event.slot)) {
     actions_.push_back(
         SendAgent{event.slot, SendAgent::Kind::kShutDown, "this slot is not needed"});
   }
@@ -28,7 +33,7 @@ void Coordinator::On(const AgentAttached& event) {
 void Coordinator::On(const AgentAlive&) {}
 
 void Coordinator::On(const WorkerStarted& event) {
-  if (!KnownSlot(event.slot)) {
+  if (Needless(event.slot)) {
     Dismiss(event.slot, event.incarnation);
     PersistState();
   }
@@ -125,12 +130,38 @@ void Coordinator::CountCrash(const WorkerExited& event) {
 
 void Coordinator::On(const SlotExited& event) {
   const auto found = workers_.find(event.slot);
-  if (found == workers_.end() || finished_) return;
+  if (found == workers_.end() || !KnownSlot(event.slot) || finished_) return;
   const std::string sentence =
-      "the agent of " + ExitSentence(event.slot, event.exit_code, event.signal);
+      event.reason.empty()
+          ? "the agent of " + ExitSentence(event.slot, event.exit_code, event.signal)
+          : event.reason;
   Emit("agent-exited", sentence);
   found->second.running = false;
   Lose(event.slot, sentence, active_dead_ ? first_sign_ : now_);
+}
+
+// --- The platform -------------------------------------------------------------------------------------------------------
+
+void Coordinator::On(const SlotsOffered& event) {
+  offered_ = event;
+  // Names are never used twice: what is known of a slot that exists no more is of no use.
+  const auto exists = [&](const std::string& slot) {
+    return event.leaving.contains(slot) || KnownSlot(slot) ||
+           std::find(event.slots.begin(), event.slots.end(), slot) != event.slots.end();
+  };
+  std::erase_if(state_.dismissed, [&](const auto& entry) { return !exists(entry.first); });
+  std::erase_if(workers_, [&](const auto& entry) { return !exists(entry.first); });
+}
+
+void Coordinator::On(const PlatformNoted& event) { Emit(event.kind, event.message); }
+
+void Coordinator::On(const PlatformFailed& event) {
+  Finish(Phase::kFailed, event.exit_code, event.message);
+}
+
+std::string Coordinator::WhyLeaving(const std::string& slot) const {
+  const auto found = offered_.leaving.find(slot);
+  return found != offered_.leaving.end() ? found->second : "the job has been resized";
 }
 
 // --- Slots that come and go ---------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "runtime/core/protocol.h"
 
@@ -40,11 +42,29 @@ struct WorkerExited {
   std::string last_output;
   std::string error;  // why it could not be started
 };
+// The agent itself died, or what it ran in.
 struct SlotExited {
   std::string slot;
   int exit_code = 0;
   int signal = 0;
-};  // the agent itself died
+  std::string reason;  // a sentence; empty: made from the other two
+};
+// The slots that the platform has now (CoordinatorOptions::slots_from_platform). One that is left out is going: the generation
+// without it is prepared, then it is let go.
+struct SlotsOffered {
+  std::vector<std::string> slots;
+  std::map<std::string, std::string> leaving;  // of those left out, for as long as they exist: why
+};
+// Something that operators should see among the events.
+struct PlatformNoted {
+  std::string kind;
+  std::string message;
+};
+// The platform can do no more for this job.
+struct PlatformFailed {
+  int exit_code = 4;
+  std::string message;
+};
 struct ResizeRequested {
   int min_workers = 1;
   int max_workers = 1;
@@ -57,6 +77,7 @@ struct Tick {};
 
 using CoordinatorEvent =
     std::variant<WorkerHello, WorkerStreamLost, WorkerReported, AgentAttached, AgentAlive,
-                 WorkerStarted, WorkerExited, SlotExited, ResizeRequested, StopRequested, Tick>;
+                 WorkerStarted, WorkerExited, SlotExited, SlotsOffered, PlatformNoted,
+                 PlatformFailed, ResizeRequested, StopRequested, Tick>;
 
 }  // namespace muster

@@ -17,6 +17,8 @@ struct CoordinatorOptions {
       0;                // a step that a former coordinator has shown to users: it must not go down
   int min_workers = 1;  // with min == max: all are needed to start, one is enough to go on
   int max_workers = 1;
+  // SlotsOffered says which slots there are, under names that are never used twice. Otherwise they are "w-0" to "w-<max-1>".
+  bool slots_from_platform = false;
   Duration heartbeat_timeout = std::chrono::seconds(3);  // silence after which a worker is evicted
   Duration step_timeout =
       std::chrono::seconds(60);  // computing without end after which one is evicted

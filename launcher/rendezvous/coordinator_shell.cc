@@ -12,12 +12,12 @@ Error Stopping() { return Error{Code::kUnavailable, "the coordinator is going aw
 
 }  // namespace
 
-CoordinatorShell::CoordinatorShell(ShellOptions options, Journal& journal, EventLog& events)
+CoordinatorShell::CoordinatorShell(ShellOptions options, StateStore& store, EventLog& events)
     : options_(std::move(options)),
-      journal_(journal),
+      store_(store),
       events_(events),
-      core_(options_.coordinator, journal.content().state, MonotonicNow()) {
-  if (journal.content().state) latest_ = *journal.content().state;
+      core_(options_.coordinator, store.state(), MonotonicNow()) {
+  if (store.state()) latest_ = *store.state();
   // Before any event can be submitted: these actions come first.
   queue_.push_back({core_.Start(MonotonicNow()), {}});
 }
@@ -72,7 +72,10 @@ Status CoordinatorShell::CheckResize(int min_workers, int max_workers) {
   return Err(Code::kInvalidArgument, "{}", *objection);
 }
 
-std::string CoordinatorShell::StatusText() { return StatusJson(options_.job, CurrentStatus()); }
+std::string CoordinatorShell::StatusText() {
+  const std::string platform = options_.platform_status ? options_.platform_status() : "";
+  return StatusJson(options_.job, CurrentStatus(), platform);
+}
 
 std::vector<std::string> CoordinatorShell::ReadEvents(uint64_t from, size_t limit) {
   return events_.Read(from, limit);
@@ -120,11 +123,14 @@ void CoordinatorShell::CarryOut(Work& work) {
 }
 
 void CoordinatorShell::Perform(const Persist& action) {
-  const uint64_t durable = journal_.content().state ? journal_.content().state->last_generation : 0;
+  const uint64_t durable = store_.state() ? store_.state()->last_generation : 0;
   latest_ = action.state;
-  const Status written = journal_.Append(action.state);
-  if (written) {
-    unsaved_.reset();
+  const Status written = store_.Append(action.state);
+  if (written) return Saved();
+  if (written.error().code == Code::kFailedPrecondition) {
+    given_up_ = true;
+    log::error("fenced=true reason=\"{}\"", written.error().message);
+    if (options_.on_fenced) options_.on_fenced(written.error().message);
     return;
   }
   log::error("journal=failed reason=\"{}\"", written.error().message);
@@ -139,15 +145,20 @@ void CoordinatorShell::Perform(const Persist& action) {
                                   written.error().message),
                       std::nullopt});
   }
-  unsaved_ = action.state;
+  unsaved_ = true;
   next_save_ = MonotonicNow() + kSaveRetry;
 }
 
+void CoordinatorShell::Saved() {
+  if (unsaved_) log::info("journal=works-again");
+  unsaved_ = false;
+  if (options_.on_state) options_.on_state(latest_);
+}
+
 void CoordinatorShell::RetryPersist() {
+  const Status written = store_.Append(latest_);
   next_save_ = MonotonicNow() + kSaveRetry;
-  if (!journal_.Append(*unsaved_)) return;
-  unsaved_.reset();
-  log::info("journal=works-again");
+  if (written) Saved();
 }
 
 void CoordinatorShell::Perform(const SendOrder& action) { outlet_->Send(action); }
@@ -176,7 +187,7 @@ void CoordinatorShell::Perform(const FinishJob& action) {
       WriteFileAtomically(options_.folder.result(), finished + "\n", /*durable=*/true);
   if (!written) log::error("result=not-written reason=\"{}\"", written.error().message);
   outlet_->Finished(finished);
-  if (options_.on_finished) options_.on_finished();
+  if (options_.on_finished) options_.on_finished(finished);
 }
 
 // Ends the job without the core: it has decided what must not happen.
@@ -205,8 +216,7 @@ void CoordinatorShell::StatusLoop(std::stop_token stop) {
 
 void CoordinatorShell::WriteStatus() {
   const JobStatus status = CurrentStatus();
-  const Status written =
-      WriteFileAtomically(options_.folder.status(), StatusJson(options_.job, status) + "\n");
+  const Status written = WriteFileAtomically(options_.folder.status(), StatusText() + "\n");
   if (written.has_value() != status_works_) {
     status_works_ = written.has_value();
     log::warn("status_file={} {}", options_.folder.status().string(),

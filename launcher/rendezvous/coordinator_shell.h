@@ -5,9 +5,10 @@
 //   status thread: status.json and progress every 100 ms, and at once when something changed
 //
 // If the journal cannot be written (disk full), the job goes on as long as no new generation is needed; a generation that is
-// not on disk is never given away: the job fails then, and says why.
+// not on disk is never given away: the job fails then, and says why. If the store belongs to another coordinator by now, the shell does
+// nothing more: the job is that one's.
 //
-// Threading: all methods are safe from any thread. Ownership: journal, events and the outlet must outlive the shell (the outlet
+// Threading: all methods are safe from any thread. Ownership: store, events and the outlet must outlive the shell (the outlet
 // from Start on); the functions given to Submit are called before Stop returns.
 #pragma once
 
@@ -19,7 +20,7 @@
 #include "launcher/job/job.h"
 #include "launcher/rendezvous/event_log.h"
 #include "launcher/rendezvous/job_control.h"
-#include "launcher/rendezvous/journal.h"
+#include "launcher/rendezvous/state_store.h"
 #include "launcher/rendezvous/status_json.h"
 #include "runtime/base/thread_annotations.h"
 
@@ -32,14 +33,21 @@ struct ShellOptions {
   WallTime created;  // "seconds" of the result counts from here
   Duration tick = std::chrono::milliseconds(20);
   Duration status_period = std::chrono::milliseconds(100);
-  // Called once, when the result has been written and told; may be empty.
-  std::function<void()> on_finished;
+  // Called with each state once it is durable; may be empty.
+  std::function<void(const CoordinatorState&)> on_state;
+  // Called once, when the result has been written and told, with the `finished` object; may be empty.
+  std::function<void(const std::string&)> on_finished;
+  // Called once, when the store has said that another coordinator has taken over (kFailedPrecondition): nothing is done from then on,
+  // and the process should end. May be empty.
+  std::function<void(const std::string& reason)> on_fenced;
+  // A JSON object about the platform that `status` shows as "platform_status"; may be empty.
+  std::function<std::string()> platform_status;
 };
 
 class CoordinatorShell final : public JobControl {
  public:
-  // Restores the core from the journal.
-  CoordinatorShell(ShellOptions options, Journal& journal, EventLog& events);
+  // Restores the core from the store.
+  CoordinatorShell(ShellOptions options, StateStore& store, EventLog& events);
   ~CoordinatorShell() override;
 
   // Begins to act. Once.
@@ -70,6 +78,7 @@ class CoordinatorShell final : public JobControl {
   void Perform(const EmitEvent& action);
   void Perform(const FinishJob& action) EXCLUDES(mutex_);
   void GiveUp(const std::string& reason) EXCLUDES(mutex_);
+  void Saved();
   void RetryPersist();
 
   void StatusLoop(std::stop_token stop) EXCLUDES(mutex_);
@@ -77,7 +86,7 @@ class CoordinatorShell final : public JobControl {
   JobStatus CurrentStatus() EXCLUDES(mutex_);
 
   const ShellOptions options_;
-  Journal& journal_;
+  StateStore& store_;
   EventLog& events_;
   JobOutlet* outlet_ = nullptr;
 
@@ -92,7 +101,7 @@ class CoordinatorShell final : public JobControl {
   std::optional<FinishJob> finish_ GUARDED_BY(mutex_);  // how the job ended, once it has
 
   // Touched by the action thread only.
-  std::optional<CoordinatorState> unsaved_;  // the newest state, while the journal lacks it
+  bool unsaved_ = false;  // the store lacks the latest state
   TimePoint next_save_{};
   CoordinatorState latest_;
   bool given_up_ = false;

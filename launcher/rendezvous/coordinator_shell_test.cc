@@ -9,6 +9,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "launcher/rendezvous/journal.h"
 #include "runtime/base/files.h"
 
 namespace muster {
@@ -106,7 +107,7 @@ class ShellTest : public ::testing::Test {
     coordinator.max_workers = 1;
     ShellOptions options{
         {"test", "local"}, coordinator, JobFolder(folder_), std::chrono::system_clock::now()};
-    options.on_finished = [this] { ++finished_; };
+    options.on_finished = [this](const std::string&) { ++finished_; };
     shell_ = std::make_unique<CoordinatorShell>(options, *journal_, *events_);
     outlet_ = std::make_unique<FakeOutlet>();
   }

@@ -31,4 +31,7 @@ struct CoordinatorState {
   int64_t batch_size = 0;
 };
 
+// The newest process of each worker that the state knows: older ones are fenced.
+std::map<std::string, uint64_t> NewestIncarnations(const std::optional<CoordinatorState>& state);
+
 }  // namespace muster

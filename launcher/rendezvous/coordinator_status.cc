@@ -25,6 +25,18 @@ std::string_view PhaseName(Phase phase) {
   return "unknown";
 }
 
+std::map<std::string, uint64_t> NewestIncarnations(const std::optional<CoordinatorState>& state) {
+  std::map<std::string, uint64_t> newest;
+  if (!state) return newest;
+  for (const auto& generation : {state->active, state->proposed}) {
+    if (!generation) continue;
+    for (const Member& member : generation->members) {
+      newest[member.worker] = std::max(newest[member.worker], member.incarnation);
+    }
+  }
+  return newest;
+}
+
 Phase Coordinator::CurrentPhase() const {
   if (finished_) return final_phase_;
   if (!state_.active) return Phase::kPending;

@@ -10,7 +10,7 @@ namespace muster {
 
 void Coordinator::On(const WorkerHello& event) {
   const Hello& hello = event.hello;
-  if (!KnownSlot(hello.worker)) {
+  if (Needless(hello.worker)) {
     Dismiss(hello.worker, hello.incarnation);
     PersistState();
   }
@@ -115,8 +115,9 @@ void Coordinator::Await(const Member& member) {
 }
 
 void Coordinator::On(const WorkerStreamLost& event) {
-  Worker& worker = workers_[event.worker];
-  if (worker.incarnation != event.incarnation) return;
+  const auto found = workers_.find(event.worker);
+  if (found == workers_.end() || found->second.incarnation != event.incarnation) return;
+  Worker& worker = found->second;
   worker.connected = false;
   // Two witnesses: its stream has ended and a peer has seen its connection end.
   if (!worker.lost_by.empty() && InActive(event.worker)) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 #include <iterator>
+#include <string_view>
+#include <utility>
 
 #include "launcher/rendezvous/coordinator.h"
 
@@ -14,16 +16,17 @@ namespace {
 
 // How long a member whose order stream is cut may take to come back before a recovery goes on without it.
 constexpr auto kLimbo = std::chrono::milliseconds(300);
+constexpr size_t kNamedAtMost = 8;  // missing workers, in a sentence
 
-int SlotNumber(const std::string& slot) {
-  int number = 0;
-  std::from_chars(slot.data() + 2, slot.data() + slot.size(), number);
-  return number;
+// "w-12": what comes before the number, and the number.
+std::pair<std::string_view, int64_t> Parts(std::string_view slot) {
+  const size_t begin = slot.rfind('-') + 1;
+  int64_t number = 0;
+  std::from_chars(slot.data() + begin, slot.data() + slot.size(), number);
+  return {slot.substr(0, begin), number};
 }
 
-bool BySlotNumber(const std::string& a, const std::string& b) {
-  return SlotNumber(a) < SlotNumber(b);
-}
+bool BySlotNumber(const std::string& a, const std::string& b) { return Parts(a) < Parts(b); }
 
 bool Contains(const std::vector<std::string>& list, const std::string& id) {
   return std::find(list.begin(), list.end(), id) != list.end();
@@ -58,18 +61,20 @@ int Coordinator::Quorum() const {
 }
 
 int Coordinator::Wanted() const {
-  int wanted = 0;
+  int wanted = state_.max_workers;
   for (const std::string& slot : TargetSlots()) {
     const auto found = workers_.find(slot);
-    if (found == workers_.end() || !found->second.slot_failed) ++wanted;
+    if (found != workers_.end() && found->second.slot_failed) --wanted;
   }
   return wanted;
 }
 
-// The slots to keep when there are more than wanted: members before others, low numbers before high ones.
+// Those of the platform; it knows how many are wanted. Without one, the slots to keep when there are more than wanted: members
+// before others, low numbers before high ones.
 std::vector<std::string> Coordinator::TargetSlots() const {
-  std::vector<std::string> slots = state_.slots;
+  std::vector<std::string> slots = options_.slots_from_platform ? offered_.slots : state_.slots;
   std::sort(slots.begin(), slots.end(), BySlotNumber);
+  if (options_.slots_from_platform) return slots;
   std::stable_partition(slots.begin(), slots.end(), [&](const std::string& slot) {
     return state_.active && state_.active->RankOf(slot) >= 0;
   });
@@ -109,6 +114,10 @@ std::string Coordinator::MissingSentence() const {
     }
     missing.push_back(fmt::format("{} ({})", slot, why));
   }
+  const size_t more = missing.size() > kNamedAtMost ? missing.size() - kNamedAtMost : 0;
+  missing.resize(missing.size() - more);
+  if (more > 0) missing.push_back(fmt::format("{} more", more));
+  if (missing.empty()) missing.push_back("the platform to bring more");
   return fmt::format("{} of {} workers are here; waiting for {}", chosen.size(), state_.max_workers,
                      fmt::join(missing, ", "));
 }
@@ -290,7 +299,11 @@ void Coordinator::DecidePlanned() {
     if (!InActive(id)) joining.push_back(id);
   }
   for (const Member& member : state_.active->members) {
-    if (!Contains(chosen, member.worker)) leaving.push_back(member.worker);
+    if (Contains(chosen, member.worker)) continue;
+    const auto why = offered_.leaving.find(member.worker);
+    leaving.push_back(why == offered_.leaving.end()
+                          ? member.worker
+                          : fmt::format("{} ({})", member.worker, why->second));
   }
   if (joining.empty() && leaving.empty()) {
     if (static_cast<int>(chosen.size()) < Wanted()) message_ += "; " + MissingSentence();
@@ -329,9 +342,9 @@ void Coordinator::UpdateSlots() {
   for (const std::string& slot : dropped) {
     const auto found = workers_.find(slot);
     if (found != workers_.end() && found->second.registered) {
-      SendTo(slot, {Order::Kind::kRelease, {}, false, "the job has been resized"});
+      SendTo(slot, {Order::Kind::kRelease, {}, false, WhyLeaving(slot)});
     }
-    actions_.push_back(SendAgent{slot, SendAgent::Kind::kShutDown, "the job has been resized"});
+    actions_.push_back(SendAgent{slot, SendAgent::Kind::kShutDown, WhyLeaving(slot)});
     workers_.erase(slot);
   }
   actions_.push_back(SetSlots{slots});

@@ -10,6 +10,7 @@
 
 #include "launcher/gateway/testing/test_client.h"
 #include "launcher/rendezvous/coordinator_shell.h"
+#include "launcher/rendezvous/journal.h"
 #include "runtime/base/files.h"
 
 namespace muster {

@@ -18,7 +18,7 @@
 #include <memory>
 #include <optional>
 
-#include "launcher/rendezvous/coordinator.h"
+#include "launcher/rendezvous/state_store.h"
 #include "runtime/base/status.h"
 #include "runtime/base/unique_fd.h"
 
@@ -29,7 +29,7 @@ struct JournalContent {
   std::optional<CoordinatorState> state;
 };
 
-class Journal {
+class Journal final : public StateStore {
  public:
   static constexpr size_t kCompactBytes = 1 << 20;
 
@@ -40,9 +40,11 @@ class Journal {
   // What was in the file, or was appended last.
   const JournalContent& content() const { return content_; }
 
+  const std::optional<CoordinatorState>& state() const override { return content_.state; }
+
   // Durable when they return; blocks for one disk write. On an error (disk full, ...) the journal holds what it held before
   // and may be tried again.
-  Status Append(const CoordinatorState& state);
+  Status Append(const CoordinatorState& state) override;
   Status SavePort(int port);
 
  private:

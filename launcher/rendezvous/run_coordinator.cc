@@ -8,9 +8,8 @@
 
 #include "launcher/job/job.h"
 #include "launcher/process/signals.h"
-#include "launcher/rendezvous/coordinator_shell.h"
-#include "launcher/rendezvous/job_gateway.h"
-#include "launcher/rendezvous/service.h"
+#include "launcher/rendezvous/coordinator_server.h"
+#include "launcher/rendezvous/journal.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
@@ -26,46 +25,23 @@ uint64_t StepInStatus(const JobFolder& folder) {
   return status.is_object() ? status.value("step", uint64_t{0}) : 0;
 }
 
-ShellOptions MakeOptions(const JobSpec& spec, const JobFolder& folder, const WakeFd& finished) {
-  CoordinatorOptions coordinator;
-  coordinator.job = spec.name;
+Result<ServerOptions> MakeOptions(const JobSpec& spec, const JobFolder& folder,
+                                  const WakeFd& finished, int port) {
+  CoordinatorOptions coordinator = OptionsOf(spec);
   coordinator.known_step = StepInStatus(folder);
-  coordinator.min_workers = spec.min_workers;
-  coordinator.max_workers = spec.max_workers;
-  coordinator.heartbeat_timeout = std::chrono::milliseconds(spec.heartbeat_timeout_ms);
-  coordinator.step_timeout = std::chrono::milliseconds(spec.step_timeout_ms);
-  coordinator.start_timeout = std::chrono::milliseconds(spec.start_timeout_ms);
-  ShellOptions options{{spec.name, "local"},
-                       coordinator,
-                       folder,
-                       WallTime(std::chrono::milliseconds(spec.created_ms))};
-  options.on_finished = [&finished] { finished.Notify(); };
-  return options;
-}
-
-std::map<std::string, uint64_t> Incarnations(const JournalContent& content) {
-  std::map<std::string, uint64_t> newest;
-  if (!content.state) return newest;
-  for (const auto& generation : {content.state->active, content.state->proposed}) {
-    if (!generation) continue;
-    for (const Member& member : generation->members) {
-      newest[member.worker] = std::max(newest[member.worker], member.incarnation);
-    }
-  }
-  return newest;
-}
-
-// Nothing where the folder does not ask for one.
-Result<std::unique_ptr<JobGateway>> OpenGateway(const JobFolder& folder, const std::string& secret,
-                                                JobControl& control, JobOutlet& outlet) {
+  ServerOptions options{.shell = {{spec.name, "local"},
+                                  coordinator,
+                                  folder,
+                                  WallTime(std::chrono::milliseconds(spec.created_ms))}};
+  options.shell.on_finished = [&finished](const std::string&) { finished.Notify(); };
+  options.service.job = spec.id;
+  MUSTER_ASSIGN(options.service.secret, folder.ReadSecret());
+  options.service.job_text = spec.ToJson();
+  options.service.port = port;
   const Result<GatewayPlace> place = folder.ReadGateway();
-  if (!place && place.error().code == Code::kNotFound) return nullptr;
-  if (!place) return tl::unexpected(place.error());
-  GatewayOptions options;
-  options.address = place->address;
-  options.port = place->port;
-  options.secret = secret;
-  return JobGateway::Create(options, folder, control, outlet);
+  if (place) options.gateway = *place;
+  if (!place && place.error().code != Code::kNotFound) return tl::unexpected(place.error());
+  return options;
 }
 
 // Waits for the end of the job or SIGTERM; returns whether the job has ended.
@@ -83,42 +59,25 @@ Status Serve(const JobFolder& folder) {
   MUSTER_ASSIGN(const SignalFd signals, SignalFd::Create({SIGTERM, SIGINT, SIGHUP}));
   MUSTER_ASSIGN(const WakeFd finished, WakeFd::Create());
   MUSTER_ASSIGN(const JobSpec spec, folder.ReadSpec());
-  MUSTER_ASSIGN(const std::string secret, folder.ReadSecret());
   MUSTER_ASSIGN(const std::unique_ptr<Journal> journal, Journal::Open(folder.journal()));
-  EventLog events(folder.events());
-  CoordinatorShell shell(MakeOptions(spec, folder, finished), *journal, events);
-  const ServiceOptions options{spec.id, secret, journal->content().port,
-                               Incarnations(journal->content())};
-  MUSTER_ASSIGN(const std::unique_ptr<RendezvousService> service,
-                RendezvousService::Create(options, shell));
-  if (service->port() != journal->content().port) {
-    const Status saved = journal->SavePort(service->port());
+  MUSTER_ASSIGN(const ServerOptions options,
+                MakeOptions(spec, folder, finished, journal->content().port));
+  MUSTER_ASSIGN(const std::unique_ptr<CoordinatorServer> server,
+                CoordinatorServer::Create(options, *journal));
+  if (server->port() != journal->content().port) {
+    const Status saved = journal->SavePort(server->port());
     if (!saved)
       log::warn("journal=failed reason=\"{}\"",
                 saved.error().message);  // the next one may get another port
   }
-  const auto gateway = OpenGateway(folder, secret, shell, *service);
-  JobGateway* const http = gateway ? gateway->get() : nullptr;
-  // Also when there will be nothing to serve: calls may have come already and wait for the shell.
-  shell.Start(http ? static_cast<JobOutlet&>(*http) : *service);
-  CoordinatorAddress place{fmt::format("127.0.0.1:{}", service->port()), ::getpid(), ""};
-  if (http) place.gateway = http->place();
-  Status served = gateway ? folder.WriteCoordinator(place) : tl::unexpected(gateway.error());
-  if (served) {
-    log::info("coordinator=ready job={} port={} gateway={}", spec.name, service->port(),
-              http ? place.gateway : "none");
-    if (http) http->gateway().SetReady();
-    if (WaitForEnd(signals, finished)) {
-      const TimePoint deadline = MonotonicNow() + kGoodbye;
-      service->WaitUntilQuiet(deadline);
-      if (http) http->gateway().WaitUntilQuiet(deadline);
-    }
-  }
-  // First the shell, so that every call that waits for it has its answer.
-  shell.Stop();
-  if (http) http->gateway().Shutdown();
-  service->Shutdown();
-  return served;
+  server->Start();
+  MUSTER_TRY(folder.WriteCoordinator(
+      {fmt::format("127.0.0.1:{}", server->port()), ::getpid(), server->gateway_place()}));
+  log::info("coordinator=ready job={} port={} gateway={}", spec.name, server->port(),
+            options.gateway ? server->gateway_place() : "none");
+  if (WaitForEnd(signals, finished)) server->WaitUntilQuiet(MonotonicNow() + kGoodbye);
+  server->Stop();
+  return {};
 }
 
 }  // namespace

@@ -8,9 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "launcher/rendezvous/call.h"
 #include "launcher/rendezvous/pump_stream.h"
 #include "launcher/rendezvous/watch_stream.h"
 #include "launcher/rendezvous/wire.h"
+#include "runtime/base/endpoint.h"
 #include "runtime/base/log.h"
 #include "runtime/base/secret.h"
 #include "runtime/proto/muster.grpc.pb.h"
@@ -28,42 +30,25 @@ constexpr int kMaxCallsPerConnection = 10'000;
 constexpr size_t kMaxBufferBytes = 256 << 20;  // of all connections together
 constexpr std::chrono::milliseconds kShutdownGrace{100};
 
-std::string_view Metadata(const grpc::CallbackServerContext& context, const char* key) {
-  const auto& all = context.client_metadata();
-  const auto found = all.find(key);
-  return found == all.end() ? std::string_view()
-                            : std::string_view(found->second.data(), found->second.size());
-}
-
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(status ? grpc::Status::OK : ToGrpc(status.error()));
-  return reactor;
-}
-
-template <typename Message>
-grpc::ServerWriteReactor<Message>* Refuse(const Error& error) {
-  return new RefusedStream<Message>(ToGrpc(error));
-}
-
 }  // namespace
 
 class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
  public:
-  Impl(const ServiceOptions& options, JobControl& control)
-      : job_(options.job), secret_(options.secret), control_(control) {
+  Impl(const ServiceOptions& options, JobControl& control) : options_(options), control_(control) {
     for (const auto& [worker, incarnation] : options.incarnations)
       workers_[worker].newest = incarnation;
   }
 
-  Status Listen(int wanted_port) {
-    for (const int port : {wanted_port, 0}) {
+  Status Listen() {
+    std::vector<int> ports{options_.port};
+    if (options_.or_any_port) ports.push_back(0);
+    for (const int port : ports) {
       server_ = Start(port);
       if (server_ && port_ != 0) return {};
       server_.reset();
     }
-    return Err(Code::kUnavailable,
-               "cannot listen on 127.0.0.1, neither on port {} nor on any other", wanted_port);
+    return Err(Code::kUnavailable, "cannot listen on {} port {}{}", options_.address, options_.port,
+               options_.or_any_port ? ", nor on any other" : "");
   }
 
   int port() const { return port_; }
@@ -103,6 +88,13 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
   }
 
   // --- Calls of agents and of the platform ---
+
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const v1::DescribeRequest*, v1::JsonReply* reply) override {
+    const Status caller = CheckCaller(*context);
+    if (caller) reply->set_json(options_.job_text);
+    return Answer(context, caller);
+  }
 
   grpc::ServerWriteReactor<v1::AgentOrder>* Attach(grpc::CallbackServerContext* context,
                                                    const v1::AgentHello* request) override {
@@ -283,15 +275,15 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
     // Clients ping every 30 s (runtime/rpc/channel.cc), also while they have no call.
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-    builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(),
-                             &port_);
+    builder.AddListeningPort(JoinHostPort(options_.address, port),
+                             grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(this);
     return builder.BuildAndStart();
   }
 
   Status CheckCaller(const grpc::CallbackServerContext& context) const {
-    const bool secret = SameSecret(Metadata(context, kSecretMetadata), secret_);
-    const bool job = Metadata(context, kJobMetadata) == job_;
+    const bool secret = SameSecret(Metadata(context, kSecretMetadata), options_.secret);
+    const bool job = Metadata(context, kJobMetadata) == options_.job;
     if (secret && job) return {};
     return Err(Code::kUnauthenticated,
                "the {} of the call is missing or not that of this coordinator",
@@ -320,6 +312,7 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
     std::shared_ptr<OrderStream> former;
     {
       MutexLock lock(mutex_);
+      if (workers_.size() >= kMaxWorkers) ForgetDeparted();
       if (!workers_.contains(hello.worker) && workers_.size() >= kMaxWorkers) {
         return Err(Code::kResourceExhausted, "{} workers are known, there is no place for {}",
                    kMaxWorkers, hello.worker);
@@ -334,6 +327,14 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
     }
     if (former) former->Abort({grpc::StatusCode::ABORTED, "the worker has opened a newer stream"});
     return {};
+  }
+
+  // On a platform that names its slots anew each time.
+  void ForgetDeparted() REQUIRES(mutex_) {
+    const std::set<std::string> slots(slots_.slots.begin(), slots_.slots.end());
+    std::erase_if(workers_, [&](const auto& entry) {
+      return entry.second.stream == nullptr && !slots.contains(entry.first);
+    });
   }
 
   Status RegisterAgent(const std::string& slot, const std::shared_ptr<AgentStream>& stream)
@@ -463,8 +464,7 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
                        [](const auto& entry) { return entry.second.stream != nullptr; });
   }
 
-  const std::string job_;
-  const std::string secret_;
+  const ServiceOptions options_;
   JobControl& control_;
   int port_ = 0;
   mutable Mutex mutex_;
@@ -484,7 +484,7 @@ Result<std::unique_ptr<RendezvousService>> RendezvousService::Create(const Servi
   // It would write a line for each bad byte it is sent, whoever sends it.
   google::protobuf::SetLogHandler(nullptr);
   auto impl = std::make_unique<Impl>(options, control);
-  MUSTER_TRY(impl->Listen(options.port));
+  MUSTER_TRY(impl->Listen());
   return std::unique_ptr<RendezvousService>(new RendezvousService(std::move(impl)));
 }
 

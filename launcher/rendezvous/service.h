@@ -21,7 +21,10 @@ namespace muster {
 struct ServiceOptions {
   std::string job;                               // id that calls must carry
   std::string secret;                            // that calls must carry
-  int port = 0;                                  // on 127.0.0.1; if it is taken, or 0, any free one
+  std::string job_text;                          // what Describe answers
+  std::string address = "127.0.0.1";             // IP address to listen on
+  int port = 0;                                  // 0: any free one
+  bool or_any_port = true;                       // if `port` is taken
   std::map<std::string, uint64_t> incarnations;  // newest known process of each worker
 };
 

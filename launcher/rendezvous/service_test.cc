@@ -93,7 +93,7 @@ class ServiceTest : public ::testing::Test {
 #ifdef __SANITIZE_THREAD__
     GTEST_SKIP() << "the installed gRPC is not built for ThreadSanitizer: it cannot see its locks";
 #endif
-    Begin({kJob, kSecret, 0, {}});
+    Begin({.job = kJob, .secret = kSecret});
   }
   void TearDown() override {
     if (service_) service_->Shutdown();
@@ -332,7 +332,7 @@ TEST_F(ServiceTest, FencesByWhatTheAgentHasStarted) {
 
 TEST_F(ServiceTest, FencesByWhatAFormerCoordinatorKnew) {
   service_->Shutdown();
-  Begin({kJob, kSecret, 0, {{"w-0", 7}}});
+  Begin({.job = kJob, .secret = kSecret, .incarnations = {{"w-0", 7}}});
   Call call;
   EXPECT_EQ(stub_->Join(&call.context, Worker("w-0", 6))->Finish().error_code(),
             grpc::FAILED_PRECONDITION);
@@ -523,9 +523,9 @@ TEST_F(ServiceTest, AnswersOperators) {
 TEST_F(ServiceTest, TakesItsFormerPortAgainAndAnotherIfThatIsTaken) {
   const int port = service_->port();
   service_->Shutdown();
-  Begin({kJob, kSecret, port, {}});
+  Begin({.job = kJob, .secret = kSecret, .port = port});
   EXPECT_EQ(service_->port(), port);
-  auto other = RendezvousService::Create({kJob, kSecret, port, {}}, job_);
+  auto other = RendezvousService::Create({.job = kJob, .secret = kSecret, .port = port}, job_);
   ASSERT_TRUE(other);
   EXPECT_NE((*other)->port(), port);
   EXPECT_NE((*other)->port(), 0);

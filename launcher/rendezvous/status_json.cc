@@ -66,13 +66,17 @@ std::string Rfc3339(WallTime time) {
                      (milliseconds - seconds).count());
 }
 
-std::string StatusJson(const JobIdentity& job, const JobStatus& status) {
+std::string StatusJson(const JobIdentity& job, const JobStatus& status,
+                       const std::string& platform_status) {
   Json object = {{"name", job.name}, {"platform", job.platform}};
   AddFigures(object, status);
   object["workers"] = Json::array();
   for (const WorkerStatus& worker : status.workers)
     object["workers"].push_back(WorkerObject(worker));
   object["message"] = status.message;
+  if (!platform_status.empty()) {
+    object["platform_status"] = Json::parse(platform_status, nullptr, false);
+  }
   return Dump(object);
 }
 

@@ -25,8 +25,10 @@ struct JobIdentity {
 std::string Rfc3339(WallTime time);
 
 // The object of `launcher status -o json`: name, platform, phase, generation, step, total_steps, world_size, min_workers,
-// max_workers, loss, samples_per_second, samples_consumed, workers [{id, rank, pid, host, device, state, step_seconds}], message.
-std::string StatusJson(const JobIdentity& job, const JobStatus& status);
+// max_workers, loss, samples_per_second, samples_consumed, workers [{id, rank, pid, host, device, state, step_seconds}], message; and
+// platform_status if `platform_status`, a JSON object, is not empty.
+std::string StatusJson(const JobIdentity& job, const JobStatus& status,
+                       const std::string& platform_status = "");
 
 // {"event":"progress", ...}: the status without name, platform and workers. Live watchers get it; it is not stored.
 std::string ProgressJson(const JobStatus& status);

@@ -2,6 +2,8 @@
 
 #include "launcher/agent/agent.h"
 #include "launcher/job/suggest.h"
+#include "launcher/platform/kubernetes/cluster_coordinator.h"
+#include "launcher/platform/kubernetes/pod_agent.h"
 #include "launcher/rendezvous/run_coordinator.h"
 #include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/jobs.h"
@@ -16,17 +18,32 @@ namespace {
 const OptionSpec kOutput{'o', "output", "json|text", "json: only JSON on stdout"};
 const OptionSpec kHelp{'h', "help", "", "this text"};
 const OptionSpec kFollow{'f', "follow", "", "go on until the job has ended"};
+const OptionSpec kPlatform{0, "platform", "local|kubernetes", "where this runs"};
 const OptionSpec kJobDir{0, "job-dir", "DIR", "the job's folder"};
 
+// Of the hidden verbs: in a pod the environment says what options say elsewhere.
+Result<bool> InPod(const Invocation& invocation) {
+  const std::string platform = invocation.Get("platform");
+  if (platform.empty() || platform == "local") return false;
+  if (platform == "kubernetes") return true;
+  return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
+             platform.substr(0, 100));
+}
+
 Result<int> CoordinatorVerb(const Invocation& invocation) {
-  return RunCoordinator(invocation.Get("job-dir"));
+  MUSTER_ASSIGN(const bool in_pod, InPod(invocation));
+  if (!in_pod) return RunCoordinator(invocation.Get("job-dir"));
+  InitLog("coordinator");
+  return kubernetes::RunClusterCoordinator();
 }
 
 Result<int> AgentVerb(const Invocation& invocation) {
+  MUSTER_ASSIGN(const bool in_pod, InPod(invocation));
+  if (in_pod) return kubernetes::RunPodAgent();
   const std::string slot = invocation.Get("slot");
   if (!IsJobName(slot)) return Err(Code::kInvalidArgument, "--slot is \"{}\", no slot's id", slot);
   InitLog("agent " + slot);
-  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot));
+  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot, AgentPlace{}));
   return 0;
 }
 
@@ -232,13 +249,13 @@ std::vector<Verb> MakeVerbs() {
        .options = {kOutput, kHelp},
        .run = ShowVersion},
       {.name = "coordinator",
-       .usage = "--job-dir DIR",
-       .options = {kJobDir, kHelp},
+       .usage = "--job-dir DIR | --platform kubernetes",
+       .options = {kJobDir, kPlatform, kHelp},
        .hidden = true,
        .run = CoordinatorVerb},
       {.name = "agent",
-       .usage = "--job-dir DIR --slot ID",
-       .options = {kJobDir, {0, "slot", "ID", "the slot"}, kHelp},
+       .usage = "--job-dir DIR --slot ID | --platform kubernetes",
+       .options = {kJobDir, {0, "slot", "ID", "the slot"}, kPlatform, kHelp},
        .hidden = true,
        .run = AgentVerb},
   };

@@ -127,7 +127,8 @@ uint64_t MemberCore::entering() const {
 }
 
 bool MemberCore::OnEntering(uint64_t number) {
-  if (number <= revoked_) return false;
+  const bool overtaken = urgent_ && ordered_.number > number;
+  if (number <= revoked_ || overtaken) return false;
   joining_ = active_ == 0;
   active_ = number;
   broken_ = entered_ = false;

@@ -58,7 +58,7 @@ class MemberCore {
   std::vector<MemberAction> OnBroken(uint64_t generation, const std::string& reason,
                                      const std::string& lost);
   // The trainer takes the communicator of `number` and leaves what was before; it waits there for the others. False if it must
-  // not: a vote may decide for a generation after this worker has been told to rejoin.
+  // not: a vote may decide for a generation after this worker has been told to rejoin, or to enter a newer one without a vote.
   [[nodiscard]] bool OnEntering(uint64_t number);
   // All members are there and hold the same state: steps can be taken.
   void OnEntered(uint64_t number);

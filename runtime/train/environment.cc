@@ -47,6 +47,9 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
 
   environment.job = Variable("MUSTER_JOB");
   environment.worker = Variable("MUSTER_WORKER_ID");
+  if (const std::string listen = Variable("MUSTER_LISTEN"); !listen.empty()) {
+    environment.listen_address = listen;
+  }
   MUSTER_ASSIGN(environment.incarnation, Number("MUSTER_INCARNATION", 1));
   MUSTER_ASSIGN(environment.secret, ReadFile(environment.job_dir / "secret", 4096));
   while (!environment.secret.empty() &&

@@ -1,7 +1,8 @@
 // Environment: what the agent tells a worker through environment variables, read once at the start.
 //
 // MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
-// (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS.
+// (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
+// MUSTER_LISTEN (IP address at which peers reach this worker).
 //
 // Threading: plain values.
 #pragma once
@@ -21,6 +22,7 @@ struct WorkerEnvironment {
   std::string job;
   std::string secret;
   std::string worker = "w-0";
+  std::string listen_address = "127.0.0.1";
   uint64_t incarnation = 1;
   Reduce reduce = Reduce::kExact;
   std::filesystem::path checkpoint;  // empty: none

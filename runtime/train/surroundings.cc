@@ -35,6 +35,7 @@ Result<Surroundings> MakeSurroundings() {
     return surroundings;
   }
   HostOptions options;
+  options.listen_address = environment.listen_address;
   options.job = environment.job;
   options.secret = environment.secret;
   MUSTER_ASSIGN(surroundings.backend, CreateHostBackend(options));

@@ -63,7 +63,8 @@ def start(plane):
 
 
 class Machines:
-    """Boots a process node for each Node that Karpenter makes, until closed."""
+    """Boots a process node for each Node that Karpenter makes, until closed. `machines.nodes[name]` can be frozen, cut off and switched
+    off as any machine; to take one back, use reclaim() here."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -86,6 +87,12 @@ class Machines:
 
     def running(self):
         return [node for node in list(self.nodes.values()) if node.process.poll() is None]
+
+    def reclaim(self, name, notice_seconds):
+        """As when the cloud takes a spot machine back: Karpenter, which hears of it, gives up its claim; see Machine.reclaim."""
+        claim = self.cluster.kubectl("get", "nodeclaims", "-o", f"jsonpath={{.items[?(@.status.nodeName=='{name}')].metadata.name}}")
+        self.nodes[name].reclaim(notice_seconds)
+        self.cluster.kubectl("delete", "nodeclaim", claim, "--wait=false")
 
     def set_out_of_stock(self, *kinds):
         """Each a pair of type and "spot", "on-demand" or "" for both; nothing brings all back."""

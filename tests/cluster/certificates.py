@@ -3,14 +3,20 @@
 import pathlib
 import subprocess
 
-NODE_ADDRESS = "10.200.0.1"
+NODE_ADDRESS = "10.200.0.1"  # of the control plane
 SERVICE_ADDRESS = "10.96.0.1"
+MACHINES = range(1, 255)  # the numbers that machines may have
 
-_SERVER_NAMES = ",".join(
+
+def machine_address(number):
+    return f"10.200.{number}.1"
+
+
+API_SERVER_NAMES = (
     ["DNS:localhost", "IP:127.0.0.1", f"IP:{NODE_ADDRESS}", f"IP:{SERVICE_ADDRESS}"]
     + [f"DNS:kubernetes{suffix}" for suffix in ("", ".default", ".default.svc", ".default.svc.cluster.local")])
-_SERVER = f"extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={_SERVER_NAMES}"
-_CLIENT = "extendedKeyUsage=clientAuth"
+# One certificate for all machines: which of them has an address is no secret of theirs.
+MACHINE_NAMES = [f"IP:{machine_address(number)}" for number in MACHINES]
 
 
 def _openssl(*arguments):
@@ -23,13 +29,18 @@ class Authority:
     """Keys and certificates in one folder: `NAME.key` and `NAME.crt`, signed by `ca.crt`."""
 
     def __init__(self, folder):
+        """The authority of `folder`; a new one if that has none."""
         self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, mode=0o700)
         self.ca = self.folder / "ca.crt"
-        _openssl("req", "-x509", *self._new_key("ca"), "-out", self.ca, "-days", 30, "-subj", "/CN=muster-test-ca",
-                 "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
         self.service_account_key = self.folder / "service-accounts.key"
         self.service_account_public = self.folder / "service-accounts.pub"
+        if not self.folder.exists():
+            self._create()
+
+    def _create(self):
+        self.folder.mkdir(parents=True, mode=0o700)
+        _openssl("req", "-x509", *self._new_key("ca"), "-out", self.ca, "-days", 30, "-subj", "/CN=muster-test-ca",
+                 "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
         _openssl("genrsa", "-out", self.service_account_key, 2048)
         _openssl("rsa", "-in", self.service_account_key, "-pubout", "-out", self.service_account_public)
 
@@ -42,10 +53,12 @@ class Authority:
     def certificate(self, name):
         return self.folder / f"{name}.crt"
 
-    def sign(self, name, subject, server=False):
-        """`subject` as openssl writes it: "/O=GROUP/CN=USER"."""
+    def sign(self, name, subject, server_names=()):
+        """`subject` as openssl writes it: "/O=GROUP/CN=USER". Without names as whom it may serve, it is for a client only."""
         request, extensions = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        extensions.write_text("keyUsage=critical,digitalSignature\n" + (_SERVER if server else _CLIENT) + "\n")
+        usage = "serverAuth,clientAuth" if server_names else "clientAuth"
+        names = f"subjectAltName={','.join(server_names)}\n" if server_names else ""
+        extensions.write_text(f"keyUsage=critical,digitalSignature\nextendedKeyUsage={usage}\n{names}")
         _openssl("req", *self._new_key(name), "-out", request, "-subj", subject)
         _openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.key("ca"), "-CAcreateserial",
                  "-days", 30, "-out", self.certificate(name), "-extfile", extensions)

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -124,6 +125,16 @@ class ClusterTest(unittest.TestCase):
         cls.cluster = Cluster(*cls.flags)
         cls.addClassCleanup(cls.cluster.close)
         cls.kubectl = cls.cluster.kubectl
+
+    def new_space(self):
+        """A namespace named after the test, ready for pods, that takes only those of the restricted Pod Security Standard."""
+        space = "t-" + re.sub("[^a-z0-9]+", "-", self._testMethodName.removeprefix("test_"))[:50].strip("-")
+        self.kubectl("create", "namespace", space)
+        self.kubectl("label", "namespace", space, "pod-security.kubernetes.io/enforce=restricted")
+        # Pods are refused before their namespace has its service account.
+        muster.wait_until(lambda: "default" in self.kubectl("-n", space, "get", "serviceaccounts", "-o", "name"), 30,
+                          "a service account")
+        return space
 
 
 def state_folder():

@@ -14,7 +14,7 @@ import sys
 import threading
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
-MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,6 +23,12 @@ def _check(result, what):
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source, target, kind, flags=0, data=None):
+    """As mount(2)."""
+    encoded = [os.fsencode(word) if word is not None else None for word in (source, target, kind)]
+    _check(_libc.mount(*encoded, flags, os.fsencode(data) if data else None), f"mount {target}")
 
 
 def _die_with_parent():
@@ -37,15 +43,17 @@ def _reap_until(child):
             return os.waitstatus_to_exitcode(status)
 
 
-def confined(inside):
-    """Runs `inside()` as a process in a new place and returns its exit code; both end when this process does."""
+def confined(inside, network=True):
+    """Runs `inside()` as a process in a new place and returns its exit code; both end when this process does.
+
+    Without `network` the place shares the network of this process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET), "unshare")
+    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWPID | (CLONE_NEWNET if network else 0)), "unshare")
     first = os.fork()
     if first == 0:
         _die_with_parent()
-        _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount")
-        _check(_libc.mount(b"proc", b"/proc", b"proc", 0, None), "mount /proc")
+        mount(None, "/", None, MS_REC | MS_PRIVATE)
+        mount("proc", "/proc", "proc")
         manager = os.fork()
         if manager == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.cluster.certificates import NODE_ADDRESS, Authority
+from tests.cluster.certificates import API_SERVER_NAMES, MACHINE_NAMES, NODE_ADDRESS, Authority
 from tests.cluster.confinement import run
 from tests.cluster.kubectl import Kubectl
 
@@ -20,6 +20,8 @@ SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.200.0.0/16"
 ADMIN = "admin"
 CONTROL_PLANE_NODE = "control-plane"
+SERVER_FOR_MACHINES = f"https://{NODE_ADDRESS}:{API_PORT}"
+MACHINES_KUBECONFIG = "machines.kubeconfig"  # an administrator's, in the network of a machine
 
 
 class ControlPlane:
@@ -101,7 +103,11 @@ class ControlPlane:
         run("ip", "link", "add", "node0", "type", "bridge")
         run("ip", "addr", "add", f"{NODE_ADDRESS}/16", "dev", "node0")
         run("ip", "link", "set", "node0", "up")
-        pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        settings = pathlib.Path("/proc/sys/net/ipv4")
+        (settings / "ip_forward").write_text("1")
+        for name in ("all", "default"):
+            # What pods of one machine send to each other passes here (node_network.py); nobody is to be told of a shorter way.
+            (settings / "conf" / name / "send_redirects").write_text("0")
 
     def _make_node(self):
         """This machine as a node that takes no pods: kube-proxy asks for it, and with no node at all schedulers wait longer."""
@@ -111,7 +117,8 @@ class ControlPlane:
 
     def _make_certificates(self):
         sign = self.authority.sign
-        sign("apiserver", "/CN=kube-apiserver", server=True)
+        sign("apiserver", "/CN=kube-apiserver", API_SERVER_NAMES)
+        sign("machines", "/CN=machine", MACHINE_NAMES)
         for name, subject in ((ADMIN, "/O=system:masters/CN=admin"),
                               ("scheduler", "/CN=system:kube-scheduler"),
                               ("controllers", "/CN=system:kube-controller-manager"),
@@ -119,6 +126,7 @@ class ControlPlane:
                               ("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")):
             sign(name, subject)
             self.authority.kubeconfig(name, self.server)
+        self.authority.kubeconfig(ADMIN, SERVER_FOR_MACHINES, self.authority.folder / MACHINES_KUBECONFIG)
 
     def _start_etcd(self):
         client = "http://127.0.0.1:2379"

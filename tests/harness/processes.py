@@ -54,6 +54,18 @@ def children(pid):
         return []
 
 
+def descendants(pid):
+    """`pid` and all that it has started, and these, each before its children; also what threads other than the first have started."""
+    found = [pid]
+    for parent in found:
+        try:
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                found += [int(word) for word in pathlib.Path(f"/proc/{parent}/task/{thread}/children").read_text().split()]
+        except OSError:
+            pass  # it has ended
+    return found
+
+
 def _pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 

@@ -128,6 +128,12 @@ std::string Script::Dispatch(const std::string& name, const Words& words, const 
     world_->StartCoordinator();
   } else if (name == "coordinator-kill-after") {
     world_->KillCoordinatorAfter(std::stoi(words.at(0)));
+  } else if (name == "offer") {
+    SlotsOffered offer{words, {}};
+    for (const auto& [slot, why] : options) offer.leaving[slot] = why;
+    world_->Tell(offer);
+  } else if (name == "platform-fails") {
+    world_->Tell(PlatformFailed{4, "no room anywhere"});
   } else if (name == "tell") {
     world_->Tell(Event(words, options));
   } else if (name == "status") {
@@ -184,6 +190,7 @@ std::string Script::Job(const Options& options) {
   CoordinatorOptions& coordinator = world.coordinator;
   coordinator.job = "job";
   std::tie(coordinator.min_workers, coordinator.max_workers) = WorkerRange(options.at("workers"));
+  coordinator.slots_from_platform = options.contains("platform");
   coordinator.crash_limit = Number(options, "crash-limit", coordinator.crash_limit);
   coordinator.kill_limit = Number(options, "kill-limit", coordinator.kill_limit);
   world.program.steps = Number(options, "steps", world.program.steps);

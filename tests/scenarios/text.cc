@@ -119,6 +119,16 @@ std::string Text(const CoordinatorEvent& event) {
           [](const SlotExited& e) {
             return fmt::format("{} agent ended: {}", e.slot, ExitText(e.exit_code, e.signal));
           },
+          [](const SlotsOffered& e) {
+            std::string text = fmt::format("offered: {}", fmt::join(e.slots, " "));
+            for (const auto& [slot, why] : e.leaving)
+              text += fmt::format(", {} goes: {}", slot, why);
+            return text;
+          },
+          [](const PlatformNoted& e) { return fmt::format("noted: {} {}", e.kind, e.message); },
+          [](const PlatformFailed& e) {
+            return fmt::format("the platform has failed with {}: {}", e.exit_code, e.message);
+          },
           [](const ResizeRequested& e) {
             return fmt::format("resize to {}:{}", e.min_workers, e.max_workers);
           },

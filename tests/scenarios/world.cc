@@ -276,7 +276,8 @@ bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) 
     case Move::Kind::kCompute:
       return process && slot.process->worker->computing();
     case Move::Kind::kSpawn:
-      return !slot.agent && std::ranges::find(wanted_slots_, who) != wanted_slots_.end();
+      return !slot.agent && !(options_.coordinator.slots_from_platform && WasSpawned(who)) &&
+             std::ranges::find(wanted_slots_, who) != wanted_slots_.end();
   }
   return false;
 }
@@ -290,7 +291,7 @@ std::vector<Move> World::Moves() const {
     }
   }
   for (const std::string& who : wanted_slots_) {
-    if (!slots_.contains(who)) moves.push_back({Move::Kind::kSpawn, who});
+    if (!slots_.contains(who) && !WasSpawned(who)) moves.push_back({Move::Kind::kSpawn, who});
   }
   return moves;
 }
@@ -412,6 +413,8 @@ bool World::frozen(const std::string& who) const {
   const auto found = slots_.find(who);
   return found != slots_.end() && found->second.process && found->second.process->frozen;
 }
+
+bool World::WasSpawned(const std::string& who) const { return incarnations_.contains(who); }
 
 bool World::agent_runs(const std::string& who) const {
   const auto found = slots_.find(who);

@@ -66,6 +66,9 @@ class World : public Surroundings {
   void Spawn(const std::string& slot);  // an agent, which starts its worker
   void Kill(const std::string& slot, int exit_code, int signal);
   void KillAgent(const std::string& slot);
+  void Bar(const std::string& slot) {
+    incarnations_.try_emplace(slot, 0);
+  }  // nobody comes there any more
   void Freeze(const std::string& slot, bool frozen);
   void DropStream(const std::string& slot);
 
@@ -85,6 +88,7 @@ class World : public Surroundings {
   Worker* worker(const std::string& slot);  // nullptr: no process
   bool frozen(const std::string& slot) const;
   bool agent_runs(const std::string& slot) const;
+  bool WasSpawned(const std::string& slot) const;
   std::vector<std::string> slots() const;  // that have an agent
   const std::vector<std::string>& wanted_slots() const { return wanted_slots_; }
   const std::optional<FinishJob>& end() const { return end_; }

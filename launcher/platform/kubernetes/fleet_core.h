@@ -49,9 +49,9 @@ class FleetCore {
   FleetDecision Handle(const FleetEvent& event, TimePoint now, double jitter = 0);
 
   TimePoint wake() const { return wake_; }  // come with TimePassed then, if nothing comes before
-  // Stopped or failed, and no pod is left.
-  bool done() const;
+  bool done() const;                        // stopped or failed, and no pod is left
   FleetStatus Status() const;
+  std::optional<std::vector<StandingPod>> Standing() const;  // none: lists must tell first
 
  private:
   enum class State { kAsked, kPending, kRunning, kEnded };

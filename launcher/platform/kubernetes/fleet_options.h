@@ -18,11 +18,12 @@ struct PoolOptions {
   std::string name;
   WorkerRange pods{0, 0};  // counted in pods; see SpreadOverPools
   Growth growth;
+  std::string pod_part;  // what stands for it in the names of its pods; empty: `name`
 };
 
 struct FleetOptions {
   std::string run;         // the id of the run, which our pods carry as a label
-  std::string pod_prefix;  // pods are named PREFIX-POOL-SERIAL
+  std::string pod_prefix;  // pods are named PREFIX-POOL-SERIAL; see `pod_part`
   std::vector<PoolOptions> pools;
 
   size_t max_creates_in_flight = 32;

@@ -9,7 +9,9 @@
 namespace muster::fleet {
 
 std::string FleetCore::PodName(const Pool& pool, int64_t serial) const {
-  return fmt::format("{}-{}-{}", options_.pod_prefix, pool.options.name, serial);
+  const std::string& part =
+      pool.options.pod_part.empty() ? pool.options.name : pool.options.pod_part;
+  return fmt::format("{}-{}-{}", options_.pod_prefix, part, serial);
 }
 
 // The pool and serial of a name that this run has given out.

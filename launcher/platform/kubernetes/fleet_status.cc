@@ -59,6 +59,21 @@ std::string FleetCore::PoolNote(const Pool& pool) const {
   return "";
 }
 
+std::optional<std::vector<StandingPod>> FleetCore::Standing() const {
+  if (lists_needed_ > 0) return std::nullopt;
+  std::vector<StandingPod> standing;
+  for (const Pool& pool : pools_) {
+    for (const auto& [serial, pod] : pool.pods) {
+      if (pod.state == State::kEnded) continue;
+      std::string why = pod.view.disruption;
+      if (why.empty() && pod.deleting) why = pod.delete_reason;
+      if (why.empty() && pod.terminating) why = "pod is being deleted";
+      standing.push_back({pool.options.name, serial, std::move(why)});
+    }
+  }
+  return standing;
+}
+
 FleetStatus FleetCore::Status() const {
   FleetStatus status;
   status.phase = done()                  ? "done"

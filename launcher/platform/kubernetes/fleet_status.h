@@ -1,8 +1,9 @@
-// FleetStatus: what `launcher status` shows of the pods of a job.
+// FleetStatus: what `launcher status` shows of the pods of a job, and which of them stand.
 //
 // Threading: plain values.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,13 @@ struct PoolStatus {
 struct WaitingPod {
   std::string pod;
   std::string sentence;
+};
+
+// A pod that is asked for, or there and not ended.
+struct StandingPod {
+  std::string pool;
+  int64_t serial = 0;
+  std::string leaving;  // why it goes; empty: it stays
 };
 
 struct FleetStatus {

@@ -39,7 +39,18 @@ std::string CoordinatorName(const JobSpec& spec) { return RunName(spec) + "-coor
 
 std::string WorkerName(const JobSpec& spec, const std::string& pool, int64_t serial) {
   MUSTER_CHECK(serial >= 0 && serial <= kMaxSerial);
-  return fmt::format("{}-{}-{}", RunName(spec), Shortened(pool, kPoolPart), serial);
+  return fmt::format("{}-{}-{}", RunName(spec), PoolPart(pool), serial);
+}
+
+std::string PoolPart(const std::string& pool) { return Shortened(pool, kPoolPart); }
+
+std::vector<std::string> SlotsOfPod(const std::string& pool, int64_t serial, int devices) {
+  if (devices == 1) return {fmt::format("{}-{}", pool, serial)};
+  std::vector<std::string> slots;
+  for (int device = 0; device < devices; ++device) {
+    slots.push_back(fmt::format("{}-{}-{}", pool, serial, device));
+  }
+  return slots;
 }
 
 }  // namespace muster::kubernetes

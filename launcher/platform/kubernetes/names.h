@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "launcher/job/job.h"
 
@@ -21,6 +22,9 @@ inline constexpr std::string_view kComponentLabel = "app.kubernetes.io/component
 inline constexpr std::string_view kPoolLabel = "muster.dev/pool";
 inline constexpr std::string_view kSerialAnnotation = "muster.dev/serial";
 
+// In a worker's pod, the container whose end is that of its workers.
+inline constexpr std::string_view kWorkerContainer = "worker";
+
 inline constexpr int64_t kMaxSerial = 9'999'999'999;
 
 // The value of kRunLabel: the first 12 digits of the run's id.
@@ -35,5 +39,11 @@ std::string CoordinatorName(const JobSpec& spec);
 
 // "JOB-1a2b3-POOL-7", 63 characters at most. `serial` is from 0 to kMaxSerial.
 std::string WorkerName(const JobSpec& spec, const std::string& pool, int64_t serial);
+
+// What stands for the pool in there: its name, shortened with a hash if it is long.
+std::string PoolPart(const std::string& pool);
+
+// The slots of that pod, each a worker's: "POOL-SERIAL", and with more devices than one "POOL-SERIAL-0" and so on.
+std::vector<std::string> SlotsOfPod(const std::string& pool, int64_t serial, int devices);
 
 }  // namespace muster::kubernetes

@@ -34,12 +34,14 @@ inline const std::vector<std::string> kCoordinatorCommand{"launcher", "coordinat
 inline const std::vector<std::string> kAgentCommand{"launcher", "agent", "--platform",
                                                     "kubernetes"};
 
+inline constexpr int kGraceSeconds = 30;  // from the signal to the kill of a container
+
 // In the containers. Both folders are memory: a disk would keep the autoscaler from emptying the node.
 inline constexpr std::string_view kWorkFolder =
     "/muster/job";  // writable, as /tmp; the rest is not
 inline constexpr std::string_view kSecretFile = "/muster/secret/secret";
 
-// The environment of the containers: MUSTER_RUN (the name of the ConfigMap), MUSTER_NAMESPACE, MUSTER_POD_NAME, MUSTER_POD_IP,
+// The environment of the containers: MUSTER_RUN (the name of the ConfigMap), MUSTER_JOB (the id of the run), MUSTER_NAMESPACE, MUSTER_POD_NAME, MUSTER_POD_IP,
 // MUSTER_HOME (kWorkFolder), and for workers MUSTER_COORDINATOR (IP:PORT), MUSTER_POOL and MUSTER_DEVICES (workers of this pod).
 
 // The keys of the run's ConfigMap. The coordinator adds its state.

@@ -232,12 +232,21 @@ TEST(Objects, WorkerGoesWhereThePoolSays) {
             R"({"key":"node.kubernetes.io/instance-type","operator":"In",)"
             R"("values":["p5.48xlarge","a3-highgpu-8g"]},)"
             R"({"key":"karpenter.sh/capacity-type","operator":"In","values":["spot"]}]}]}}})");
-  EXPECT_EQ(At(spec, "/tolerations"),
-            R"([{"key":"nvidia.com/gpu","operator":"Exists","effect":"NoSchedule"}])");
+  EXPECT_EQ(At(spec, "/tolerations/2"),
+            R"({"key":"nvidia.com/gpu","operator":"Exists","effect":"NoSchedule"})");
   EXPECT_EQ(At(spec, "/priorityClassName"), "\"low\"");
-  for (const char* key : {"/nodeSelector", "/affinity", "/tolerations", "/priorityClassName"}) {
+  for (const char* key : {"/nodeSelector", "/affinity", "/tolerations/2", "/priorityClassName"}) {
     EXPECT_EQ(At(Worker(run, "base")["spec"], key), "nothing");
   }
+}
+
+TEST(Objects, WorkersOfALostNodeAreReplacedSoon) {
+  const Json spec = Worker(MakeRun(), "base")["spec"];
+  EXPECT_EQ(At(spec, "/tolerations"),
+            R"([{"key":"node.kubernetes.io/not-ready","operator":"Exists",)"
+            R"("effect":"NoExecute","tolerationSeconds":10},)"
+            R"({"key":"node.kubernetes.io/unreachable","operator":"Exists",)"
+            R"("effect":"NoExecute","tolerationSeconds":10}])");
 }
 
 TEST(Objects, ResourcesAreThoseOfAllWorkersOfThePod) {
@@ -303,7 +312,7 @@ TEST(Rights, OfTheCoordinatorAreTheLeastThatItNeeds) {
       rules,
       ElementsAre(
           R"({"apiGroups":[""],"resources":["pods"],"verbs":["create","delete","get","list","watch"]})",
-          R"({"apiGroups":[""],"resources":["configmaps"],"verbs":["get","patch","update"],"resourceNames":["demo-01234"]})",
+          R"({"apiGroups":[""],"resources":["configmaps"],"verbs":["get","patch","update","delete"],"resourceNames":["demo-01234"]})",
           R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["create"]})",
           R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["get","update"],"resourceNames":["demo-01234"]})",
           R"({"apiGroups":[""],"resources":["events"],"verbs":["list","watch"]})",

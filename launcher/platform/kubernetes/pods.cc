@@ -10,9 +10,9 @@ namespace muster::kubernetes {
 namespace {
 
 constexpr int kUser = 65532;  // "nonroot" of the usual base images
-constexpr int kGraceSeconds = 30;
 // Only deaths of the coordinator itself count, not its evictions; training goes on without it, so it is never given up early.
 constexpr int kBackoffLimit = 1000;
+constexpr int kLostNodeSeconds = 10;  // until the pods of a node that is not heard of are deleted
 
 // Kubernetes replaces $(NAME) in values, and $$ by $.
 std::string Verbatim(const std::string& value) {
@@ -54,6 +54,7 @@ Json FromField(const char* name, const char* path) {
 
 void AddVariables(const ClusterRun& run, Json& environment) {
   environment.push_back(Variable("MUSTER_RUN", RunName(run.spec)));
+  environment.push_back(Variable("MUSTER_JOB", run.spec.id));
   environment.push_back(Variable("MUSTER_HOME", std::string(kWorkFolder)));
   environment.push_back(FromField("MUSTER_NAMESPACE", "metadata.namespace"));
   environment.push_back(FromField("MUSTER_POD_NAME", "metadata.name"));
@@ -61,8 +62,8 @@ void AddVariables(const ClusterRun& run, Json& environment) {
 }
 
 // A container that can write to memory only.
-Json Container(const ClusterRun& run, const char* name, const std::vector<std::string>& command,
-               const Json& environment) {
+Json Container(const ClusterRun& run, std::string_view name,
+               const std::vector<std::string>& command, const Json& environment) {
   const std::string secrets(kSecretFile.substr(0, kSecretFile.rfind('/')));
   return {{"name", name},
           {"image", run.image},
@@ -135,6 +136,23 @@ Json Resources(const Pool& pool) {
   return resources;
 }
 
+// The ring goes on without a lost node within seconds, and its pod should be replaced soon after; the default is five minutes.
+Json Tolerations(const Pool& pool) {
+  Json tolerations = Json::array();
+  for (const char* lost : {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}) {
+    tolerations.push_back({{"key", lost},
+                           {"operator", "Exists"},
+                           {"effect", "NoExecute"},
+                           {"tolerationSeconds", kLostNodeSeconds}});
+  }
+  // GPU nodes usually repel what does not ask for a GPU.
+  if (pool.gpu) {
+    tolerations.push_back(
+        {{"key", "nvidia.com/gpu"}, {"operator", "Exists"}, {"effect", "NoSchedule"}});
+  }
+  return tolerations;
+}
+
 Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
   Json environment = Json::array();
   for (const auto& [name, value] : run.spec.environment) {
@@ -145,7 +163,7 @@ Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
       Variable("MUSTER_COORDINATOR", JoinHostPort(run.coordinator_ip, kGrpcPort)));
   environment.push_back(Variable("MUSTER_POOL", pool.name));
   environment.push_back(Variable("MUSTER_DEVICES", std::to_string(pool.device_count)));
-  Json container = Container(run, "worker", kAgentCommand, environment);
+  Json container = Container(run, kWorkerContainer, kAgentCommand, environment);
   const Json resources = Resources(pool);
   if (!resources.empty()) container["resources"] = resources;
   return container;
@@ -190,11 +208,7 @@ Json WorkerPod(const ClusterRun& run, const Pool& pool, int64_t serial) {
   if (!pool.priority_class.empty()) spec["priorityClassName"] = pool.priority_class;
   if (!pool.node_selector.empty()) spec["nodeSelector"] = pool.node_selector;
   if (const Json affinity = NodeAffinity(pool); !affinity.is_null()) spec["affinity"] = affinity;
-  if (pool.gpu) {
-    // GPU nodes usually repel what does not ask for a GPU.
-    spec["tolerations"] = Json::array(
-        {{{"key", "nvidia.com/gpu"}, {"operator", "Exists"}, {"effect", "NoSchedule"}}});
-  }
+  spec["tolerations"] = Tolerations(pool);
   spec["containers"] = Json::array({WorkerContainer(run, pool)});
   object["spec"] = spec;
   return object;

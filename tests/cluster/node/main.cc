@@ -15,9 +15,10 @@ Status Main(int argc, char** argv) {
   const auto text = [] { return cxxopts::value<std::string>(); };
   options.add_options()("kubeconfig", "of an administrator, who acts as the node", text())(
       "name", "of the node", text())("address", "of the machine", text())(
-      "subnet", "of the pods, \"10.200.7\"", text())("folder", "for the logs of pods", text())(
-      "adopt", "the Node exists already")("resources", "as JSON", text()->default_value("{}"))(
-      "labels", "as JSON", text()->default_value("{}"));
+      "folder", "for the logs of pods", text())("keys", "see LogServerOptions", text())(
+      "launcher", "that pods see", text()->default_value(""))("adopt", "the Node exists already")(
+      "resources", "as JSON", text()->default_value("{}"))("labels", "as JSON",
+                                                           text()->default_value("{}"));
   const auto given = options.parse(argc, argv);
   const auto get = [&](const char* name) { return given[name].as<std::string>(); };
   MUSTER_ASSIGN(k8s::ClientConfig config,
@@ -27,13 +28,16 @@ Status Main(int argc, char** argv) {
   config.user.impersonate = "system:node:" + get("name");
   config.user.impersonate_groups = {"system:nodes"};
   MUSTER_ASSIGN(const auto client, k8s::ApiClient::Create(std::move(config)));
-  ProcessNode node(client.get(), {.name = get("name"),
-                                  .address = get("address"),
-                                  .subnet = get("subnet"),
-                                  .folder = get("folder"),
-                                  .adopt = given.count("adopt") > 0,
-                                  .resources = nlohmann::json::parse(get("resources")),
-                                  .labels = nlohmann::json::parse(get("labels"))});
+  MUSTER_ASSIGN(const auto logs,
+                LogServer::Create({.address = get("address"), .keys = get("keys")}));
+  ProcessNode node(client.get(), logs.get(),
+                   {.name = get("name"),
+                    .address = get("address"),
+                    .launcher = get("launcher"),
+                    .folder = get("folder"),
+                    .adopt = given.count("adopt") > 0,
+                    .resources = nlohmann::json::parse(get("resources")),
+                    .labels = nlohmann::json::parse(get("labels"))});
   return node.Run();
 }
 

@@ -35,6 +35,42 @@ std::string DownwardField(const json& pod, const std::string& node, const std::s
   return "";
 }
 
+using Variables = std::map<std::string, std::string>;
+
+// As a kubelet does: $(NAME) is the value of a variable that is known, else it stays; $$ is a $.
+std::string Expand(const std::string& text, const Variables& known) {
+  std::string expanded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char next = text[i] == '$' && i + 1 < text.size() ? text[i + 1] : 0;
+    const size_t close = next == '(' ? text.find(')', i) : text.npos;
+    if (next == '$') {
+      expanded += '$';
+      ++i;
+    } else if (close != text.npos) {
+      const auto found = known.find(text.substr(i + 2, close - i - 2));
+      expanded += found != known.end() ? found->second : text.substr(i, close - i + 1);
+      i = close;
+    } else {
+      expanded += text[i];
+    }
+  }
+  return expanded;
+}
+
+// The variables of a container. Values may name those before them.
+Variables ReadVariables(const json& container, const json& pod, const std::string& node,
+                        const std::string& ip) {
+  Variables known{
+      {"KUBERNETES_SERVICE_HOST", "10.96.0.1"},  // the first address of the cluster's services
+      {"KUBERNETES_SERVICE_PORT", "443"}};
+  for (const json& variable : ListAt(container, "/env")) {
+    const std::string field = TextAt(variable, "/valueFrom/fieldRef/fieldPath");
+    known[variable.value("name", "")] = field.empty() ? Expand(variable.value("value", ""), known)
+                                                      : DownwardField(pod, node, ip, field);
+  }
+  return known;
+}
+
 // What a volume holds, or one part of a projected volume: they differ in how they name a Secret only.
 Status AddFiles(const json& source, const json& pod, const std::string& node, const std::string& ip,
                 const FetchVolume& fetch, std::vector<PodFile>& files) {
@@ -69,6 +105,13 @@ Status AddFiles(const json& source, const json& pod, const std::string& node, co
   return {};
 }
 
+// There are no images: what was built with this program is there as if it came with one.
+std::string ImagePath() {
+  const auto self = std::filesystem::read_symlink("/proc/self/exe");
+  return (self.parent_path().parent_path() / "bin").string() +
+         ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
 }  // namespace
 
 Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std::string& ip,
@@ -79,23 +122,17 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
   }
   const json& container = containers[0];
   PodPlan plan{.container = container.value("name", "")};
+  Variables environment = ReadVariables(container, pod, node, ip);
   for (const char* part : {"/command", "/args"}) {
-    for (const json& word : ListAt(container, part)) plan.argv.push_back(word.get<std::string>());
+    for (const json& word : ListAt(container, part)) {
+      plan.argv.push_back(Expand(word.get<std::string>(), environment));
+    }
   }
   if (plan.argv.empty()) {
     return Err(Code::kInvalidArgument, "a process node has no images, so a pod needs a command");
   }
-  std::map<std::string, std::string> environment{
-      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-      {"HOME", "/"},
-      {"KUBERNETES_SERVICE_HOST", "10.96.0.1"},  // the first address of the cluster's services
-      {"KUBERNETES_SERVICE_PORT", "443"},
-      {"HOSTNAME", TextAt(pod, "/metadata/name")}};
-  for (const json& variable : ListAt(container, "/env")) {
-    const std::string field = TextAt(variable, "/valueFrom/fieldRef/fieldPath");
-    environment[variable.value("name", "")] =
-        field.empty() ? variable.value("value", "") : DownwardField(pod, node, ip, field);
-  }
+  environment.insert(
+      {{"PATH", ImagePath()}, {"HOME", "/"}, {"HOSTNAME", TextAt(pod, "/metadata/name")}});
   for (const auto& [name, value] : environment) plan.environment.push_back(name + "=" + value);
   plan.working_dir = container.value("workingDir", "/");
   const auto security = [&](const char* key, int fallback) {
@@ -124,10 +161,15 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
 }
 
 std::string PodPlan::ToJson() const {
-  json object{
-      {"container", container},           {"argv", argv},           {"environment", environment},
-      {"working_dir", working_dir},       {"user", user},           {"group", group},
-      {"read_only_root", read_only_root}, {"mounts", json::array()}};
+  json object{{"container", container},
+              {"argv", argv},
+              {"environment", environment},
+              {"working_dir", working_dir},
+              {"user", user},
+              {"group", group},
+              {"read_only_root", read_only_root},
+              {"mounts", json::array()},
+              {"launcher", launcher}};
   for (const PodMount& mount : mounts) {
     json files = json::array();
     for (const PodFile& file : mount.files)
@@ -146,7 +188,8 @@ PodPlan PodPlan::FromJson(const std::string& text) {
                .working_dir = object["working_dir"],
                .user = object["user"],
                .group = object["group"],
-               .read_only_root = object["read_only_root"]};
+               .read_only_root = object["read_only_root"],
+               .launcher = object["launcher"]};
   for (const json& mount : object["mounts"]) {
     PodMount made{.path = mount["path"], .read_only = mount["read_only"]};
     for (const json& file : mount["files"]) made.files.push_back({file["name"], file["content"]});

@@ -1,6 +1,6 @@
 // PodPlan: how a process node runs a pod, read from its object.
 //
-// A process node has no images: the machine's own files are what every image holds. It honours what decides how a program behaves:
+// A process node has no images: the machine's own files are what every image holds, and `launcher` as in the stock image. It honours what decides how a program behaves:
 // command, environment, downward API, volumes, user, read-only root, grace period. Pods with more than one container are refused.
 //
 // Threading: plain values; MakePodPlan calls `fetch` in the caller's thread.
@@ -34,6 +34,8 @@ struct PodPlan {
   int user = 0;
   int group = 0;
   bool read_only_root = false;
+  std::string
+      launcher;  // a program of the machine that the pod sees as /usr/local/bin/launcher; empty: none
   std::vector<PodMount> mounts;
 
   // One line of JSON, and back; the plan comes from this program, so errors abort.

@@ -108,6 +108,12 @@ void EnterFiles(const PodPlan& plan) {
   Mount("proc", root / "proc", 0, "");
   Bind("/dev", root / "dev");
   Bind("/sys", root / "sys");
+  if (!plan.launcher.empty()) {
+    const fs::path seen = root / "usr/local/bin/launcher";
+    const UniqueFd made(::open(seen.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+    Require(made.get() >= 0, "create " + seen.string());
+    Bind(plan.launcher.c_str(), seen);
+  }
   Require(::chroot(root.c_str()) == 0 && ::chdir("/") == 0, "chroot");
   // Folders that are mounts of their own on the machine are empty in the overlay.
   for (const char* name : {"/run", "/tmp"}) Mount("tmpfs", name, 0, "mode=1777");
@@ -155,33 +161,32 @@ void EnterFiles(const PodPlan& plan) {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int quiet = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   ::dup2(quiet, STDIN_FILENO);
-  ::execvpe(argv[0], argv.data(), environment.data());
+  ::environ = environment.data();  // the program is looked up in the pod's PATH
+  ::execvp(argv[0], argv.data());
   Require(false, fmt::format("cannot run {}", plan.argv[0]));
   std::_Exit(128);
 }
 
 }  // namespace
 
-Result<pid_t> StartPod(const PodPlan& plan, const PodAddress& address, const fs::path& log) {
+Result<pid_t> StartPod(const PodPlan& plan, const PodAddress& address, int output) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return Err(Code::kInternal, "socketpair: {}", std::strerror(errno));
   }
   const UniqueFd ours(ends[0]);
   UniqueFd theirs(ends[1]);
-  const UniqueFd output(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (output.get() < 0) return Err(Code::kInternal, "{}: {}", log.string(), std::strerror(errno));
   MUSTER_ASSIGN(const pid_t pid, Spawn({.executable = "/proc/self/exe",
                                         .argv = {"pod", kPodInit},
                                         .stdin_fd = theirs.get(),
-                                        .stdout_fd = output.get(),
-                                        .stderr_fd = output.get()}));
+                                        .stdout_fd = output,
+                                        .stderr_fd = output}));
   theirs.reset();
   const auto start = [&]() -> Status {
     const std::string text = plan.ToJson() + "\n";
     MUSTER_TRY(WriteAll(ours.get(), std::as_bytes(std::span(text)), "plan of a pod"));
     if (ReadLine(ours.get(), kNetworkMilliseconds) != "confined") {
-      return Err(Code::kInternal, "the pod's first process has failed, see {}", log.string());
+      return Err(Code::kInternal, "the pod's first process has failed, see its log");
     }
     MUSTER_TRY(MakeNetwork(pid, address));
     return WriteAll(ours.get(), std::as_bytes(std::span("go\n", 3)), "start of a pod");

@@ -8,7 +8,6 @@
 
 #include <sys/types.h>
 
-#include <filesystem>
 #include <string>
 
 #include "runtime/base/status.h"
@@ -24,10 +23,9 @@ struct PodAddress {
   std::string node;  // address of the node, the pod's gateway
 };
 
-// Starts `plan` with its output in `log`. Returns the process to wait for and to signal; it ends as the pod's program does, with 128
+// Starts `plan`, which prints to the descriptor `output`. Returns the process to wait for and to signal; it ends as the pod's program does, with 128
 // and the signal's number for a signal. Blocks some 50 ms for the network. Errors: kInternal with what failed.
-Result<pid_t> StartPod(const PodPlan& plan, const PodAddress& address,
-                       const std::filesystem::path& log);
+Result<pid_t> StartPod(const PodPlan& plan, const PodAddress& address, int output);
 
 int RunPodInit();
 

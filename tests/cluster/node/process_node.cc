@@ -1,12 +1,11 @@
 #include "tests/cluster/node/process_node.h"
 
-#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include <csignal>
-#include <ctime>
 
 #include "runtime/base/log.h"
+#include "tests/cluster/node/statuses.h"
 
 namespace muster::cluster {
 namespace {
@@ -16,24 +15,12 @@ using k8s::ObjectRef;
 using nlohmann::json;
 
 constexpr Duration kLeaseRenewal = 10s;
+constexpr Duration kSilence = 2 * kLeaseRenewal;
+constexpr Duration kLogWait = 5s;
 constexpr auto kTick = 200ms;
 constexpr Duration kVolumeWait = 10s;
 
 k8s::Call Within(Duration time) { return {.deadline = MonotonicNow() + time}; }
-
-std::string Now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
-
-std::string NowWithMicroseconds() {
-  std::string text = Now();
-  return text.insert(text.size() - 1, ".000000");
-}
 
 std::string NameOf(const json& object) { return object["metadata"]["name"]; }
 
@@ -54,25 +41,19 @@ Result<json> OnceAllowed(const std::function<Result<json>()>& call) {
   return answer;
 }
 
-json Condition(const std::string& type, bool value) {
-  return {{"type", type}, {"status", value ? "True" : "False"}, {"lastTransitionTime", Now()}};
+// Nobody has answered, as opposed to an answer that says no.
+bool IsSilence(const Error& error) {
+  return error.code == Code::kUnavailable || error.code == Code::kDeadlineExceeded;
 }
 
-json NodeConditions() {
-  json conditions = json::array();
-  for (const char* type : {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}) {
-    json condition = Condition(type, std::string_view(type) == "Ready");
-    condition["lastHeartbeatTime"] = Now();
-    condition["reason"] = "ProcessNode";
-    conditions.push_back(std::move(condition));
-  }
-  return conditions;
+std::string LogName(const json& object) {
+  return fmt::format("{}/{}", object["metadata"]["namespace"].get<std::string>(), NameOf(object));
 }
 
 }  // namespace
 
-ProcessNode::ProcessNode(k8s::ApiClient* client, NodeOptions options)
-    : client_(client), options_(std::move(options)) {
+ProcessNode::ProcessNode(k8s::ApiClient* client, LogServer* logs, NodeOptions options)
+    : client_(client), logs_(logs), options_(std::move(options)) {
   reporter_ = std::jthread([this](const std::stop_token& stop) { WriteReports(stop); });
 }
 
@@ -136,54 +117,54 @@ Status ProcessNode::Register() {
                                       {}, Within(30s));
     if (!made && made.error().code != Code::kAlreadyExists) return tl::unexpected(made.error());
   }
-  utsname system{};
-  ::uname(&system);
-  json status{{"addresses",
-               {{{"type", "InternalIP"}, {"address", options_.address}},
-                {{"type", "Hostname"}, {"address", options_.name}}}},
-              {"conditions", NodeConditions()},
-              {"nodeInfo",
-               {{"machineID", ""},
-                {"systemUUID", ""},
-                {"bootID", ""},
-                {"kernelVersion", system.release},
-                {"osImage", "process node"},
-                {"containerRuntimeVersion", "process://1"},
-                {"kubeletVersion", "v1.36.2"},
-                {"kubeProxyVersion", ""},
-                {"operatingSystem", "linux"},
-                {"architecture", "amd64"}}}};
-  // What an autoscaler has said about its node holds.
-  if (!options_.adopt) status["capacity"] = status["allocatable"] = options_.resources;
-  ObjectRef status_of = node;
-  status_of.subresource = "status";
-  MUSTER_TRY(
-      client_->Patch(status_of, k8s::PatchKind::kStrategic, {{"status", status}}, {}, Within(30s)));
+  MUSTER_TRY(ReportNode());
   log::info("node {} is registered", options_.name);
   return {};
 }
 
+Status ProcessNode::ReportNode() {
+  json status = NodeStatus(options_.name, options_.address, kKubeletPort);
+  // What an autoscaler has said about its node holds.
+  if (!options_.adopt) status["capacity"] = status["allocatable"] = options_.resources;
+  const ObjectRef node{.resource = k8s::kNodes, .name = options_.name, .subresource = "status"};
+  MUSTER_TRY(
+      client_->Patch(node, k8s::PatchKind::kStrategic, {{"status", status}}, {}, Within(30s)));
+  return {};
+}
+
 void ProcessNode::RenewLease() {
+  // While nobody answers, one renewal is enough to be under way.
+  if (renewing_.exchange(true)) return;
   const json content{{"apiVersion", "coordination.k8s.io/v1"},
                      {"kind", "Lease"},
                      {"spec",
                       {{"holderIdentity", options_.name},
                        {"leaseDurationSeconds", 40},
-                       {"renewTime", NowWithMicroseconds()}}}};
+                       {"renewTime", MicroTimeText()}}}};
   const ObjectRef lease{
       .resource = k8s::kLeases, .namespace_name = "kube-node-lease", .name = options_.name};
   ReportLater([this, lease, content]() -> Status {
-    const auto patched =
-        client_->Patch(lease, k8s::PatchKind::kMerge, {{"spec", content["spec"]}}, {}, Within(10s));
-    if (patched || patched.error().code != Code::kNotFound) {
-      return patched ? Status{} : tl::unexpected(patched.error());
-    }
-    json named = content;
-    named["metadata"]["name"] = options_.name;
-    MUSTER_TRY(client_->Create({.resource = k8s::kLeases, .namespace_name = "kube-node-lease"},
-                               named, {}, Within(10s)));
-    return {};
+    const Status wrote = WriteLease(lease, content);
+    renewing_ = !wrote && IsSilence(wrote.error());  // then it is tried again
+    MUSTER_TRY(wrote);
+    const TimePoint now = MonotonicNow();
+    // After a silence it may have been declared dead, and only itself says that it is back.
+    const bool silent = now - std::exchange(renewed_, now) > kSilence;
+    return silent ? ReportNode() : Status{};
   });
+}
+
+Status ProcessNode::WriteLease(const ObjectRef& lease, const json& content) {
+  const auto patched =
+      client_->Patch(lease, k8s::PatchKind::kMerge, {{"spec", content["spec"]}}, {}, Within(10s));
+  if (patched || patched.error().code != Code::kNotFound) {
+    return patched ? Status{} : tl::unexpected(patched.error());
+  }
+  json named = content;
+  named["metadata"]["name"] = options_.name;
+  MUSTER_TRY(client_->Create({.resource = k8s::kLeases, .namespace_name = "kube-node-lease"}, named,
+                             {}, Within(10s)));
+  return {};
 }
 
 void ProcessNode::Take(const k8s::WatchUpdate& update) {
@@ -217,20 +198,25 @@ void ProcessNode::Gone(const std::string& uid) {
     ::kill(found->second.pid, SIGKILL);
     ::waitpid(found->second.pid, nullptr, 0);
   }
+  logs_->Forget(LogName(found->second.object));
   pods_.erase(found);
 }
 
 void ProcessNode::Start(Pod& pod) {
-  pod.ip = fmt::format("{}.{}", options_.subnet, next_address_);
+  const std::string subnet = options_.address.substr(0, options_.address.rfind('.'));
+  pod.ip = fmt::format("{}.{}", subnet, next_address_);
   next_address_ = next_address_ == 254 ? 2 : next_address_ + 1;
-  pod.start_time = Now();
+  pod.start_time = TimeText();
   const auto start = [&]() -> Result<pid_t> {
-    MUSTER_ASSIGN(const PodPlan plan,
+    MUSTER_ASSIGN(PodPlan plan,
                   MakePodPlan(pod.object, options_.name, pod.ip,
                               [&](const json& what) { return FetchVolume(pod, what); }));
-    const std::string log = fmt::format(
+    plan.launcher = options_.launcher;
+    const std::string file = fmt::format(
         "{}_{}.log", pod.object["metadata"]["namespace"].get<std::string>(), NameOf(pod.object));
-    return StartPod(plan, {.ip = pod.ip, .node = options_.address}, options_.folder / log);
+    MUSTER_ASSIGN(const UniqueFd output,
+                  logs_->Open(LogName(pod.object), plan.container, options_.folder / file));
+    return StartPod(plan, {.ip = pod.ip, .node = options_.address}, output.get());
   };
   const Result<pid_t> started = start();
   if (!started) {
@@ -238,7 +224,7 @@ void ProcessNode::Start(Pod& pod) {
     return;
   }
   pod.pid = *started;
-  pod.running_since = Now();
+  pod.running_since = TimeText();
   log::info("pod {} runs as process {} with address {}", NameOf(pod.object), pod.pid, pod.ip);
   Report(pod, "Running", {{"running", {{"startedAt", pod.running_since}}}});
 }
@@ -260,14 +246,14 @@ void ProcessNode::Finish(Pod& pod, int exit_code, const std::string& message) {
   if (!pod.terminal) {
     pod.terminal = true;
     log::info("pod {} has ended with {} {}", NameOf(pod.object), exit_code, message);
-    const std::string started = pod.running_since.empty() ? Now() : pod.running_since;
+    const std::string started = pod.running_since.empty() ? TimeText() : pod.running_since;
     Report(pod, exit_code == 0 ? "Succeeded" : "Failed",
            {{"terminated",
              {{"exitCode", exit_code},
               {"reason", exit_code == 0 ? "Completed" : "Error"},
               {"message", message},
               {"startedAt", started},
-              {"finishedAt", Now()}}}});
+              {"finishedAt", TimeText()}}}});
   }
   if (!pod.stopping) return;
   ReportLater([this, object = pod.object]() -> Status {
@@ -281,6 +267,8 @@ void ProcessNode::ReapPods() {
     int status = 0;
     if (pod.pid == 0 || ::waitpid(pod.pid, &status, WNOHANG) != pod.pid) continue;
     pod.pid = 0;
+    // Whoever learns of the end can read all that was said.
+    logs_->AwaitEnd(LogName(pod.object), MonotonicNow() + kLogWait);
     Finish(pod, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), "");
   }
 }
@@ -328,27 +316,9 @@ Result<json> ProcessNode::FetchVolume(const Pod& pod, const json& what) {
 }
 
 void ProcessNode::Report(const Pod& pod, const std::string& phase, const json& state) {
-  const bool running = phase == "Running";
-  const json& container = pod.object["spec"]["containers"][0];
-  json status{{"phase", phase},
-              {"startTime", pod.start_time.empty() ? Now() : pod.start_time},
-              {"conditions",
-               {Condition("Initialized", true), Condition("Ready", running),
-                Condition("ContainersReady", running)}},
-              {"containerStatuses",
-               {{{"name", container["name"]},
-                 {"image", container.value("image", "")},
-                 {"imageID", ""},
-                 {"restartCount", 0},
-                 {"ready", running},
-                 {"started", running},
-                 {"state", state}}}}};
-  if (!pod.ip.empty()) {
-    status.update({{"podIP", pod.ip},
-                   {"podIPs", {{{"ip", pod.ip}}}},
-                   {"hostIP", options_.address},
-                   {"hostIPs", {{{"ip", options_.address}}}}});
-  }
+  const json status = PodStatus(
+      pod.object, {.ip = pod.ip, .node_address = options_.address, .start_time = pod.start_time},
+      phase, state);
   const json patch{{"metadata", {{"uid", pod.object["metadata"]["uid"]}}}, {"status", status}};
   ReportLater([this, object = pod.object, patch]() -> Status {
     MUSTER_TRY(client_->Patch(PodRef(object, "status"), k8s::PatchKind::kStrategic, patch, {},
@@ -376,7 +346,7 @@ void ProcessNode::WriteReports(const std::stop_token& stop) {
     // The pod may be gone, or another one have its name: then there is nobody to report about.
     for (Status done = write(); !done; done = write()) {
       const Code code = done.error().code;
-      if (code != Code::kUnavailable && code != Code::kDeadlineExceeded) {
+      if (!IsSilence(done.error())) {
         if (code != Code::kNotFound && code != Code::kAborted)
           log::warn("{}", done.error().message);
         break;

@@ -1,10 +1,11 @@
 // ProcessNode: a node of a test cluster whose pods are real processes on this machine, with network namespaces and addresses of
 // their own. It does what a kubelet does as far as anybody outside can tell: registers or adopts its Node, renews its Lease, runs
-// what is bound to it, reports states, honours deletion and its grace period.
+// what is bound to it, reports states, honours deletion and its grace period, and serves logs.
 //
 // Threading: Run() is the main thread, which owns all pods; an informer and the reporter of pod states have a thread each.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
@@ -17,14 +18,15 @@
 
 #include "k8s/client/informer.h"
 #include "runtime/base/thread_annotations.h"
+#include "tests/cluster/node/log_server.h"
 #include "tests/cluster/node/pod_sandbox.h"
 
 namespace muster::cluster {
 
 struct NodeOptions {
   std::string name;
-  std::string address;           // of the machine, inside the cluster
-  std::string subnet;            // of the pods: "10.200.7"
+  std::string address;           // of the machine, inside the cluster; pods have those after it
+  std::string launcher;          // see PodPlan
   std::filesystem::path folder;  // for the logs of pods
   bool adopt = false;            // the Node exists: an autoscaler has made it
   nlohmann::json resources;
@@ -33,7 +35,8 @@ struct NodeOptions {
 
 class ProcessNode {
  public:
-  ProcessNode(k8s::ApiClient* client, NodeOptions options);
+  // Both must outlive it.
+  ProcessNode(k8s::ApiClient* client, LogServer* logs, NodeOptions options);
   ~ProcessNode();
   ProcessNode(const ProcessNode&) = delete;
   ProcessNode& operator=(const ProcessNode&) = delete;
@@ -55,8 +58,11 @@ class ProcessNode {
   };
 
   Status Register();
+  Status ReportNode();
   void RenewLease();
-  void Take(const k8s::WatchUpdate& update);  // from the informer's thread
+  Status WriteLease(const k8s::ObjectRef& lease,
+                    const nlohmann::json& content);  // reporter's thread
+  void Take(const k8s::WatchUpdate& update);         // from the informer's thread
   void Seen(const nlohmann::json& object);
   void Gone(const std::string& uid);
   void Start(Pod& pod);
@@ -71,9 +77,12 @@ class ProcessNode {
   void WriteReports(const std::stop_token& stop) EXCLUDES(mutex_);
 
   k8s::ApiClient* const client_;
+  LogServer* const logs_;
   const NodeOptions options_;
   std::map<std::string, Pod> pods_;  // by uid
   int next_address_ = 2;
+  std::atomic<bool> renewing_ = false;
+  TimePoint renewed_ = MonotonicNow();  // the reporter's
 
   Mutex mutex_;
   std::condition_variable_any changed_;

@@ -1,0 +1,77 @@
+#include "launcher/platform/kubernetes/run_mirror.h"
+
+#include "runtime/base/files.h"
+#include "runtime/base/log.h"
+
+namespace muster::kubernetes {
+namespace {
+
+constexpr std::chrono::milliseconds kEventPeriod{500};
+constexpr std::chrono::seconds kStatusPeriod{5};
+constexpr std::chrono::seconds kWriteTimeout{10};
+constexpr size_t kMaxEvents = 1000;
+
+// The newest events that fit.
+std::string NewestEvents(JobControl& control) {
+  const uint64_t next = control.NextEvent();
+  const uint64_t first = next > kMaxEvents ? next - kMaxEvents : 1;
+  std::vector<std::string> lines = control.ReadEvents(first, kMaxEvents);
+  size_t bytes = 0;
+  size_t from = lines.size();
+  while (from > 0 && bytes + lines[from - 1].size() + 1 <= kMaxEventBytes) {
+    bytes += lines[--from].size() + 1;
+  }
+  std::string text;
+  for (; from < lines.size(); ++from) text += lines[from] + "\n";
+  return text;
+}
+
+}  // namespace
+
+RunMirror::RunMirror(RunRecord& record, JobControl& control)
+    : record_(record),
+      control_(control),
+      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
+
+std::map<std::string, std::string> RunMirror::Changes() {
+  written_events_ = control_.NextEvent();
+  return {{std::string(kStatusKey), control_.StatusText()},
+          {std::string(kEventsKey), NewestEvents(control_)}};
+}
+
+void RunMirror::Run(const std::stop_token& stop) {
+  TimePoint status_due{};
+  while (!stop.stop_requested()) {
+    const TimePoint now = MonotonicNow();
+    if (now >= status_due || control_.NextEvent() != written_events_) {
+      status_due = now + kStatusPeriod;
+      const Status written = record_.Put(Changes(), now + kWriteTimeout, stop);
+      if (!written && !stop.stop_requested()) {
+        log::warn("mirror=failed reason=\"{}\"", written.error().message);
+        written_events_ = 0;
+      }
+    }
+    MutexLock lock(mutex_);
+    wake_.wait_for(mutex_, stop, kEventPeriod, [] { return false; });
+  }
+}
+
+Status RunMirror::Finish(const std::string& finished, TimePoint deadline) {
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
+  auto changes = Changes();
+  changes[std::string(kResultKey)] = finished;
+  return record_.Put(changes, deadline);
+}
+
+Status RestoreMirrored(const RunRecord& record, const JobFolder& folder) {
+  const auto restore = [&](std::string_view key, const std::filesystem::path& to) -> Status {
+    const auto found = record.data().find(std::string(key));
+    if (found == record.data().end()) return {};
+    return WriteFileAtomically(to, found->second);
+  };
+  MUSTER_TRY(restore(kEventsKey, folder.events()));
+  return restore(kStatusKey, folder.status());
+}
+
+}  // namespace muster::kubernetes
