@@ -111,12 +111,8 @@ Result<std::string> FindJob(const JobStore& store, const std::vector<std::string
 }
 
 Result<int> ListJobs(const Invocation& invocation) {
-  const std::string platform = invocation.Has("platform") ? invocation.Get("platform") : "local";
-  if (platform != "local" && platform != "kubernetes") {
-    return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
-               platform);
-  }
-  if (platform == "kubernetes" || NamesCluster(invocation)) return ListClusterRuns(invocation);
+  MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
+  if (cluster) return ListClusterRuns(invocation);
   MUSTER_ASSIGN(const JobStore store, OpenStore());
   ordered_json list = ordered_json::array();
   std::vector<std::vector<std::string>> rows{

@@ -85,6 +85,11 @@ std::vector<OptionSpec> RunVerbOptions() {
                 {{0, "dry-run", "", "Kubernetes: have the cluster check all objects, make none"}});
 }
 
+std::vector<OptionSpec> DoctorOptions() {
+  const OptionSpec platform{0, "platform", "local|kubernetes", "what to check (default: local)"};
+  return Joined(Joined({platform, kOutput, kHelp}, ClusterOptions()), {ImageOptions().back()});
+}
+
 Verb RunVerb() {
   return {.name = "run",
           .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
@@ -238,9 +243,11 @@ std::vector<Verb> MakeVerbs() {
        .run = ProveLedger},
       {.name = "doctor",
        .usage = "[OPTIONS]",
-       .summary = "check whether this machine can run jobs",
-       .details = "Exit code 2 if something is missing.\n",
-       .options = {kOutput, kHelp},
+       .summary = "check whether this machine, or a cluster, can run jobs",
+       .details =
+           "Exit code 2 if something is missing, 5 if the cluster is not reached.\nExamples: "
+           "launcher doctor, launcher doctor --platform kubernetes -n research\n",
+       .options = DoctorOptions(),
        .run = RunDoctor},
       {.name = "version",
        .usage = "[OPTIONS]",
