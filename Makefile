@@ -25,7 +25,7 @@ help:
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
 	@echo 'make tsan     core, collectives, state and k8s/client tests under TSan (build-tsan)'
 	@echo 'make cluster-test  tests on a real Kubernetes control plane; skipped, with the reason, without root or Go'
-	@echo 'make cluster  starts such a cluster to play with (NODES=4); make cluster-down stops it'
+	@echo 'make cluster  starts such a cluster to run jobs on (NODES=4); make cluster-down stops it'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md'
@@ -82,9 +82,9 @@ cluster-test: build
 	@tools/setup cluster
 	@set -e; for test in tests/cluster/*_test.py; do echo "$$test"; MUSTER_BIN=build/bin python3 $$test; done
 
-cluster:
+cluster: build
 	@tools/setup cluster
-	@python3 tests/cluster/cluster.py up --kwok $(NODES)
+	@python3 tests/cluster/cluster.py up --nodes $(NODES)
 
 cluster-down:
 	@python3 tests/cluster/cluster.py down

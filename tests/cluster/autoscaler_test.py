@@ -35,10 +35,6 @@ class Autoscaler(fixture.ClusterTest):
         muster.wait_until(lambda: self.of_pods(names, "status.phase") == ["Running"] * len(names), 90, f"{names} to run",
                           lambda: self.kubectl("get", "pods,nodes,nodeclaims", "-o", "wide"))
 
-    def wait_idle(self):
-        muster.wait_until(lambda: not self.machines.running(), 120, "the idle machines to go",
-                          lambda: self.kubectl("get", "nodes,nodeclaims", "-o", "wide"))
-
     def of_pods(self, names, field):
         return self.kubectl("get", "pods", *names, "-o", f"jsonpath={{..{field}}}").split()
 
@@ -55,7 +51,8 @@ class Autoscaler(fixture.ClusterTest):
         self.assertLessEqual(nodes, {node.name for node in self.machines.running()})
         self.assertEqual(self.label("a-0", "node.kubernetes.io/instance-type"), "small")
         self.kubectl("delete", "pod", *names)
-        self.wait_idle()
+        muster.wait_until(lambda: not self.machines.running(), 120, "the idle machines to go",
+                          lambda: self.kubectl("get", "nodes,nodeclaims", "-o", "wide"))
 
     def test_a_spot_machine_is_taken_back_and_another_one_bought(self):
         spot = {"karpenter.sh/capacity-type": "spot"}
@@ -65,7 +62,8 @@ class Autoscaler(fixture.ClusterTest):
         self.machines.reclaim(first, notice_seconds=30)
         # Only now, or it might be put beside the other one.
         self.create(["c-1"], 3, spot)
-        self.addCleanup(self.wait_idle)  # or another test finds a machine where it expects none
+        # Or another test finds a machine where it expects none.
+        self.addCleanup(self.kubectl, "delete", "nodeclaims", "--all")
         self.addCleanup(self.kubectl, "delete", "pod", "c-1")
         self.wait_running(["c-1"])
         [second] = self.of_pods(["c-1"], "spec.nodeName")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A real Kubernetes cluster on this machine, for tests and to play with. Needs root and Go; nothing of it outlives it.
 
-    tests/cluster/cluster.py up        starts one in the background and says how to use it
+    tests/cluster/cluster.py up [--nodes N]
+                                       starts one in the background, with nodes whose pods are processes, and says how to use it
     tests/cluster/cluster.py down      stops it, without a trace
-    tests/cluster/cluster.py serve FOLDER [--kwok NODES] [--autoscaler]
+    tests/cluster/cluster.py serve FOLDER [--nodes N] [--kwok N] [--autoscaler]
                                        runs one until standard input ends; prints one line of JSON when it is ready
 """
 
@@ -22,7 +23,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.cluster import autoscaler, confinement, kwok  # noqa: E402
+from tests.cluster import autoscaler, confinement, kwok, process_nodes  # noqa: E402
 from tests.cluster.control_plane import ADMIN, API_PORT, ControlPlane  # noqa: E402
 from tests.cluster.kubectl import Kubectl  # noqa: E402
 from tests.harness import muster, processes  # noqa: E402
@@ -34,8 +35,10 @@ READY_SECONDS = 150
 STOP_SECONDS = 10
 
 
-def missing():
-    """One sentence about what this machine lacks to run a cluster; empty if nothing."""
+def missing(nodes=0):
+    """One sentence about what this machine lacks to run a cluster with `nodes` process nodes; empty if nothing."""
+    if nodes and not process_nodes.PROGRAM.exists():
+        return f"{process_nodes.PROGRAM} is not built (`make build` builds it)"
     if os.geteuid() != 0:
         return "a test cluster needs root (network and process namespaces)"
     for program in NEEDED:
@@ -53,7 +56,7 @@ def programs():
     return pathlib.Path(subprocess.run([BUILD], check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
-def serve(folder, kwok_nodes, with_autoscaler):
+def serve(folder, nodes, kwok_nodes, with_autoscaler):
     """Runs a cluster until standard input ends or a signal comes; `folder` is left behind, with the logs."""
     binaries = programs()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -63,6 +66,8 @@ def serve(folder, kwok_nodes, with_autoscaler):
         started = time.monotonic()
         plane = ControlPlane(binaries, folder)
         plane.wait_ready()
+        for number in range(nodes):
+            process_nodes.ProcessNode(plane, f"node-{number}", wait=number == nodes - 1)
         if kwok_nodes:
             kwok.start(plane, kwok_nodes)
         if with_autoscaler:
@@ -152,7 +157,7 @@ def running(folder):
         return None
 
 
-def up(kwok_nodes):
+def up(nodes, kwok_nodes):
     folder = state_folder()
     facts = running(folder)
     if not facts:
@@ -161,7 +166,7 @@ def up(kwok_nodes):
         programs()
         read, write = os.pipe()  # it holds the writing end itself, so its standard input never ends
         with open(folder / "facts.json", "wb") as out, open(folder / "cluster.log", "wb") as log:
-            process = subprocess.Popen([sys.executable, __file__, "serve", folder, "--kwok", str(kwok_nodes)],
+            process = subprocess.Popen([sys.executable, __file__, "serve", folder, "--nodes", str(nodes), "--kwok", str(kwok_nodes)],
                                        stdin=read, pass_fds=[write], stdout=out, stderr=log, start_new_session=True)
         muster.wait_until(lambda: running(folder) or process.poll() is not None, READY_SECONDS, "the cluster")
         facts = running(folder)
@@ -185,19 +190,20 @@ def main():
     for name in ("up", "down", "serve"):
         verb = verbs.add_parser(name)
         if name in ("up", "serve"):
-            verb.add_argument("--kwok", type=int, default=0, metavar="NODES", help="simulated nodes")
+            verb.add_argument("--nodes", type=int, default=0, metavar="N", help="nodes whose pods are processes of this machine")
+            verb.add_argument("--kwok", type=int, default=0, metavar="N", help="nodes that only say that their pods run")
         if name == "serve":
             verb.add_argument("folder", type=pathlib.Path)
             verb.add_argument("--autoscaler", action="store_true", help="Karpenter over a simulated cloud")
     options = parser.parse_args()
     if options.verb == "down":
         return down()
-    lacking = missing()
+    lacking = missing(options.nodes)
     if lacking:
         sys.exit(f"cluster: {lacking}")
     if options.verb == "up":
-        return up(options.kwok)
-    return serve(options.folder, options.kwok, options.autoscaler)
+        return up(options.nodes, options.kwok)
+    return serve(options.folder, options.nodes, options.kwok, options.autoscaler)
 
 
 if __name__ == "__main__":

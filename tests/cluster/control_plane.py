@@ -48,6 +48,11 @@ class ControlPlane:
         self.commands[name] = ([str(self.programs / (program or name)), *map(str, arguments)], environment)
         self._run(name)
 
+    @staticmethod
+    def inside(*command):
+        """`command` as it is to be written to run in the cluster: whoever has a ControlPlane is there already."""
+        return [str(word) for word in command]
+
     def _run(self, name):
         command, environment = self.commands[name]
         with open(self.logs / f"{name}.log", "ab") as log:

@@ -31,10 +31,10 @@ class ProcessNodes(fixture.ClusterTest):
     def get(self, *arguments):
         return self.kubectl("-n", self.space, "get", *arguments)
 
-    def pod(self, name, script, volumes=(), mounts=(), env=(), grace=2, node="node-a"):
+    def pod(self, name, script, volumes=(), mounts=(), env=(), grace=2, node="node-a", command=None):
         self.kubectl.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
             "nodeSelector": {"kubernetes.io/hostname": node}, "restartPolicy": "Never", "terminationGracePeriodSeconds": grace, "volumes": list(volumes),
-            "containers": [{"name": "c", "image": "none", "command": ["bash", "-c", script], "env": list(env),
+            "containers": [{"name": "c", "image": "none", "command": command or ["bash", "-c", script], "env": list(env),
                             "volumeMounts": list(mounts), "securityContext": RESTRICTED}]}}, namespace=self.space)
 
     def phase(self, name):
@@ -122,7 +122,7 @@ class ProcessNodes(fixture.ClusterTest):
         self.assertEqual(self.log("p"), "12 $(THIRD)|$(FIRST) $$ $5 $|1|ok\n")
 
     def test_the_launcher_of_the_build_is_where_the_stock_image_has_it(self):
-        self.pod("p", "exec launcher version")
+        self.pod("p", "", command=["launcher", "version"])
         self.wait_phase("p", "Succeeded")
         self.assertRegex(self.log("p"), r"^launcher \d")
 

@@ -105,13 +105,6 @@ Status AddFiles(const json& source, const json& pod, const std::string& node, co
   return {};
 }
 
-// There are no images: what was built with this program is there as if it came with one.
-std::string ImagePath() {
-  const auto self = std::filesystem::read_symlink("/proc/self/exe");
-  return (self.parent_path().parent_path() / "bin").string() +
-         ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-}
-
 }  // namespace
 
 Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std::string& ip,
@@ -131,8 +124,9 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
   if (plan.argv.empty()) {
     return Err(Code::kInvalidArgument, "a process node has no images, so a pod needs a command");
   }
-  environment.insert(
-      {{"PATH", ImagePath()}, {"HOME", "/"}, {"HOSTNAME", TextAt(pod, "/metadata/name")}});
+  environment.insert({{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+                      {"HOME", "/"},
+                      {"HOSTNAME", TextAt(pod, "/metadata/name")}});
   for (const auto& [name, value] : environment) plan.environment.push_back(name + "=" + value);
   plan.working_dir = container.value("workingDir", "/");
   const auto security = [&](const char* key, int fallback) {

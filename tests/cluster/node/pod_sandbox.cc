@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <span>
 
@@ -150,18 +151,16 @@ void EnterFiles(const PodPlan& plan) {
           "death signal");  // after the change of user, which clears it
   Require(::chdir(plan.working_dir.c_str()) == 0, "chdir " + plan.working_dir);
   std::vector<char*> argv;
-  std::vector<char*> environment;
   for (const std::string& word : plan.argv) argv.push_back(const_cast<char*>(word.c_str()));
-  for (const std::string& entry : plan.environment)
-    environment.push_back(const_cast<char*>(entry.c_str()));
   argv.push_back(nullptr);
-  environment.push_back(nullptr);
+  // Of this process, so that the program is looked for in its own PATH.
+  ::clearenv();
+  for (const std::string& entry : plan.environment) ::putenv(const_cast<char*>(entry.c_str()));
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int quiet = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   ::dup2(quiet, STDIN_FILENO);
-  ::environ = environment.data();  // the program is looked up in the pod's PATH
   ::execvp(argv[0], argv.data());
   Require(false, fmt::format("cannot run {}", plan.argv[0]));
   std::_Exit(128);
