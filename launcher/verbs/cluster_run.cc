@@ -91,6 +91,7 @@ class Maker {
     }
     making.join();
     if (made->has_value() && *interrupted_by == 0) return *made;
+    if (place_.uid.empty() && *interrupted_by == 0 && IsRefusal(made->error().code)) return *made;
     const Status removed = kubernetes::RemoveRun(api_, run_.namespace_name, run_.spec, place_.uid);
     if (!removed) PrintError(fmt::format("{}\n", removed.error().ToString()));
     if (*interrupted_by != 0) return Err(Code::kCancelled, "ended before the run was there");
@@ -98,6 +99,12 @@ class Maker {
   }
 
  private:
+  // Nothing was made; other errors do not tell.
+  static bool IsRefusal(Code code) {
+    return code != Code::kUnavailable && code != Code::kDeadlineExceeded &&
+           code != Code::kDataLoss && code != Code::kInternal;
+  }
+
   void Record(const std::string& uid) {
     place_.uid = uid;
     const Status written = folder_.WriteCluster(place_);
@@ -149,8 +156,8 @@ Result<int> Follow(const Invocation& invocation, const ClusterRun& run,
                    const SignalFd& signals) {
   InitLog("launcher", "warn");
   std::optional<Reporter> reporter(ChooseStyle(invocation.json()));
-  const kubernetes::FollowOutcome outcome =
-      kubernetes::FollowRun(remote, folder, *reporter, signals);
+  MUSTER_ASSIGN(const kubernetes::FollowOutcome outcome,
+                kubernetes::FollowRun(remote, folder, *reporter, signals));
   if (outcome.detached) {
     reporter.reset();  // what is left to show comes before
     PrintDetached(invocation, run);

@@ -53,6 +53,17 @@ bool NamesCluster(const Invocation& invocation) {
   return invocation.Has("namespace") || invocation.Has("kubeconfig") || invocation.Has("context");
 }
 
+Result<bool> IsForKubernetes(const Invocation& invocation) {
+  if (!invocation.Has("platform")) return NamesCluster(invocation);
+  const std::string platform = invocation.Get("platform");
+  if (platform == "kubernetes") return true;
+  if (platform != "local") {
+    return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
+               platform);
+  }
+  return false;
+}
+
 Result<std::string> NamespaceOf(const Invocation& invocation, const std::string& otherwise) {
   if (!invocation.Has("namespace")) return otherwise;
   const std::string name = invocation.Get("namespace");

@@ -23,6 +23,9 @@ std::vector<OptionSpec> ImageOptions();
 // Whether the command line names a cluster by one of ClusterOptions().
 bool NamesCluster(const Invocation& invocation);
 
+// Whether a verb without a job is about a cluster: by --platform, or because it names one. Errors: kInvalidArgument.
+Result<bool> IsForKubernetes(const Invocation& invocation);
+
 // --namespace if it is given, else `otherwise`. Errors: kInvalidArgument.
 Result<std::string> NamespaceOf(const Invocation& invocation, const std::string& otherwise);
 

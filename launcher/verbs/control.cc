@@ -6,6 +6,7 @@
 
 #include "launcher/client/client.h"
 #include "launcher/job/fields.h"
+#include "launcher/verbs/cluster_verbs.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/text.h"
 
@@ -74,7 +75,9 @@ Result<int> ResizeJob(const Invocation& invocation) {
   MUSTER_ASSIGN(const WorkerRange workers, ParseWorkers("the number of workers", operands.back()));
   operands.pop_back();
   MUSTER_ASSIGN(const JobStore store, OpenStore());
-  MUSTER_ASSIGN(const std::string name, FindJob(store, operands, false));
+  MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, operands, false));
+  if (job.cluster) return ResizeClusterJob(invocation, *job.cluster, workers);
+  const std::string& name = job.name;
   if (!store.IsRunning(name)) MUSTER_TRY(NotRunning(store, name));
   const auto before = store.ReadStatus(name);
 
@@ -101,7 +104,9 @@ Result<int> ResizeJob(const Invocation& invocation) {
 
 Result<int> StopJob(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
-  MUSTER_ASSIGN(const std::string name, FindJob(store, invocation.operands, false));
+  MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, false));
+  if (job.cluster) return StopClusterJob(invocation, store, *job.cluster);
+  const std::string& name = job.name;
   const bool now = invocation.Has("now");
   const bool was_running = store.IsRunning(name);
   if (was_running) {

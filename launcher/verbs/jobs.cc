@@ -6,7 +6,10 @@
 
 #include "launcher/job/fields.h"
 #include "launcher/job/suggest.h"
+#include "launcher/verbs/cluster_target.h"
+#include "launcher/verbs/cluster_verbs.h"
 #include "launcher/verbs/progress.h"
+#include "launcher/verbs/run.h"
 #include "launcher/verbs/text.h"
 
 namespace muster {
@@ -14,6 +17,9 @@ namespace {
 
 using nlohmann::json;
 using nlohmann::ordered_json;
+
+constexpr std::chrono::seconds kAnswerTime{10};
+constexpr std::chrono::seconds kListTime{2};
 
 std::vector<std::string> Names(const std::vector<JobSpec>& jobs) {
   std::vector<std::string> names;
@@ -62,6 +68,15 @@ std::string StatusText(const json& status) {
   return text + (rows.size() > 1 ? Table(rows) : "");
 }
 
+// Of a job on a cluster that nobody follows, only the cluster knows how it is; where that does not say so soon, the last that was heard.
+Result<json> StatusForList(const JobStore& store, const std::string& name) {
+  if (store.IsOnCluster(name) && store.IsRunning(name) && !store.IsHeld(name)) {
+    const auto job = OpenClusterJob(store, name);
+    if (job) (void)AskStatus(store, *job, kListTime);
+  }
+  return store.ReadStatus(name);
+}
+
 }  // namespace
 
 Result<JobStore> OpenStore() {
@@ -96,17 +111,19 @@ Result<std::string> FindJob(const JobStore& store, const std::vector<std::string
 }
 
 Result<int> ListJobs(const Invocation& invocation) {
+  MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
+  if (cluster) return ListClusterRuns(invocation);
   MUSTER_ASSIGN(const JobStore store, OpenStore());
   ordered_json list = ordered_json::array();
   std::vector<std::vector<std::string>> rows{
       {"NAME", "PHASE", "STEP", "WORKERS", "AGE", "PROGRAM"}};
   for (const JobSpec& job : store.List()) {
-    const auto status = store.ReadStatus(job.name);
+    const auto status = StatusForList(store, job.name);
     if (!status) continue;
     const auto phase = FieldOr<std::string>(*status, "phase", "");
     const int world_size = FieldOr(*status, "world_size", 0);
     list.push_back({{"name", job.name},
-                    {"platform", "local"},
+                    {"platform", store.IsOnCluster(job.name) ? "kubernetes" : "local"},
                     {"phase", phase},
                     {"step", FieldOr<uint64_t>(*status, "step", 0)},
                     {"total_steps", FieldOr<uint64_t>(*status, "total_steps", 0)},
@@ -127,9 +144,12 @@ Result<int> ListJobs(const Invocation& invocation) {
 
 Result<int> ShowStatus(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
-  MUSTER_ASSIGN(const std::string name, FindJob(store, invocation.operands, true));
-  MUSTER_ASSIGN(const json status, store.ReadStatus(name));
-  Print(invocation.json() ? status.dump() + "\n" : StatusText(status));
+  MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, true));
+  const Result<json> status =
+      job.cluster ? AskStatus(store, *job.cluster, kAnswerTime) : store.ReadStatus(job.name);
+  if (!status && job.cluster) return ReportClusterFailure("status", status.error());
+  if (!status) return tl::unexpected(status.error());
+  Print(invocation.json() ? status->dump() + "\n" : StatusText(*status));
   return 0;
 }
 

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/process/tree.h"
+#include "launcher/verbs/cluster_target.h"
+#include "launcher/verbs/doctor.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/text.h"
 #include "runtime/base/files.h"
@@ -13,25 +15,6 @@
 
 namespace muster {
 namespace {
-
-struct Finding {
-  std::string what;
-  bool ok = false;
-  std::string detail;
-};
-
-Finding CheckHome() {
-  const auto home = MusterHome();
-  if (!home) return {"job folder", false, home.error().ToString()};
-  std::error_code error;
-  std::filesystem::create_directories(*home, error);
-  const std::filesystem::path probe = *home / ".doctor";
-  const Status written = WriteFileAtomically(probe, "ok\n");
-  std::filesystem::remove(probe, error);
-  return {"job folder", written.has_value(),
-          written ? home->string()
-                  : written.error().message + "; set MUSTER_HOME to a folder you may write to"};
-}
 
 Finding CheckMemory() {
   UniqueFd fd(::memfd_create("muster-doctor", MFD_CLOEXEC));
@@ -64,9 +47,21 @@ Finding CheckDisk() {
 
 }  // namespace
 
-Result<int> RunDoctor(const Invocation& invocation) {
-  const std::vector<Finding> findings{CheckHome(), CheckDisk(), CheckMemory(), CheckCores(),
-                                      CheckProcesses()};
+Finding CheckHome() {
+  const auto home = MusterHome();
+  if (!home) return {"job folder", false, home.error().ToString()};
+  std::error_code error;
+  std::filesystem::create_directories(*home, error);
+  const std::filesystem::path probe = *home / ".doctor";
+  const Status written = WriteFileAtomically(probe, "ok\n");
+  std::filesystem::remove(probe, error);
+  return {"job folder", written.has_value(),
+          written ? home->string()
+                  : written.error().message + "; set MUSTER_HOME to a folder you may write to"};
+}
+
+int ReportFindings(const Invocation& invocation, const std::vector<Finding>& findings,
+                   int exit_code) {
   bool all_ok = true;
   auto checks = nlohmann::ordered_json::array();
   std::vector<std::vector<std::string>> rows;
@@ -77,7 +72,14 @@ Result<int> RunDoctor(const Invocation& invocation) {
   }
   const nlohmann::ordered_json report = {{"ok", all_ok}, {"checks", std::move(checks)}};
   Print(invocation.json() ? report.dump() + "\n" : Table(rows));
-  return all_ok ? 0 : 2;
+  return all_ok ? 0 : exit_code;
+}
+
+Result<int> RunDoctor(const Invocation& invocation) {
+  MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
+  if (cluster) return RunClusterDoctor(invocation);
+  return ReportFindings(invocation,
+                        {CheckHome(), CheckDisk(), CheckMemory(), CheckCores(), CheckProcesses()});
 }
 
 Result<int> ShowVersion(const Invocation& invocation) {

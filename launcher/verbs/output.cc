@@ -8,6 +8,7 @@
 #include <set>
 
 #include "launcher/job/fields.h"
+#include "launcher/verbs/cluster_verbs.h"
 #include "launcher/verbs/follow.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/progress.h"
@@ -20,14 +21,6 @@ using nlohmann::json;
 
 constexpr size_t kLinesAtOnce = 1000;
 constexpr int kLookEveryMs = 50;
-
-std::string EventLine(const std::string& line, bool as_json) {
-  if (as_json) return line + "\n";
-  const json event = json::parse(line, nullptr, false);
-  return fmt::format("{}  gen {:<3} {:<14} {}\n", FieldOr<std::string>(event, "time", ""),
-                     FieldOr<uint64_t>(event, "generation", 0),
-                     FieldOr<std::string>(event, "kind", ""), EventText(event));
-}
 
 // Prints whole lines as `format` makes them; false once nobody reads.
 template <typename Format>
@@ -159,7 +152,9 @@ Result<std::set<std::string>> ChosenWorkers(const Invocation& invocation, const 
 
 Result<int> ShowEvents(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
-  MUSTER_ASSIGN(const std::string name, FindJob(store, invocation.operands, true));
+  MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, true));
+  if (job.cluster) return ShowClusterEvents(invocation, store, *job.cluster);
+  const std::string& name = job.name;
   LineFollower file(store.Folder(name).events(), true);
   while (true) {
     const bool last = !invocation.Has("follow") || !store.IsRunning(name);
@@ -171,7 +166,14 @@ Result<int> ShowEvents(const Invocation& invocation) {
 
 Result<int> ShowLogs(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
-  MUSTER_ASSIGN(const std::string name, FindJob(store, invocation.operands, true));
+  MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, true));
+  if (job.cluster) return ShowClusterLogs(invocation, *job.cluster);
+  const std::string& name = job.name;
+  if (store.IsOnCluster(name)) {
+    return WithHint(
+        Err(Code::kNotFound, "what the workers of {} have printed went with their pods", name),
+        fmt::format("launcher events {0} and launcher status {0} say what is kept", name));
+  }
   MUSTER_ASSIGN(std::set<std::string> workers, ChosenWorkers(invocation, store, name));
   LogReader reader(store.Folder(name), std::move(workers));
   const auto print = [&](const LogLine& line) {

@@ -152,6 +152,14 @@ std::string EventText(const json& event) {
   return text;
 }
 
+std::string EventLine(const std::string& line, bool as_json) {
+  if (as_json) return line + "\n";
+  const json event = json::parse(line, nullptr, false);
+  return fmt::format("{}  gen {:<3} {:<14} {}\n", FieldOr<std::string>(event, "time", ""),
+                     FieldOr<uint64_t>(event, "generation", 0),
+                     FieldOr<std::string>(event, "kind", ""), EventText(event));
+}
+
 std::string Summary(const std::string& job, const json& finished) {
   const auto phase = FieldOr<std::string>(finished, "phase", "failed");
   std::string text =

@@ -37,6 +37,9 @@ std::string ProgressLine(const ProgressFigures& figures);
 // An event as a line of text: "generation 3: 4 -> 3 workers at step 120: w-2 ... (back after 14 ms: detect 1, agree 1, ...)".
 std::string EventText(const nlohmann::json& event);
 
+// An event as `launcher events` prints it, with its line break: `line` as it is, or with its time and generation as text.
+std::string EventLine(const std::string& line, bool as_json);
+
 // What a user reads at the end: the outcome, for a failure the last output of the worker that failed, and what to do next.
 std::string Summary(const std::string& job, const nlohmann::json& finished);
 

@@ -85,6 +85,11 @@ std::vector<OptionSpec> RunVerbOptions() {
                 {{0, "dry-run", "", "Kubernetes: have the cluster check all objects, make none"}});
 }
 
+std::vector<OptionSpec> DoctorOptions() {
+  const OptionSpec platform{0, "platform", "local|kubernetes", "what to check (default: local)"};
+  return Joined(Joined({platform, kOutput, kHelp}, ClusterOptions()), {ImageOptions().back()});
+}
+
 Verb RunVerb() {
   return {.name = "run",
           .usage = "[OPTIONS] [-f JOB.yaml] [-- PROGRAM [ARGS...]]",
@@ -172,22 +177,26 @@ std::vector<Verb> MakeVerbs() {
       {.name = "ps",
        .usage = "[OPTIONS]",
        .summary = "list the jobs on this machine",
-       .details = "Example: launcher ps -o json\n",
-       .options = {kOutput, kHelp},
+       .details = "Examples: launcher ps -o json, launcher ps --platform kubernetes -n research\n",
+       .options =
+           Joined({{0, "platform", "local|kubernetes", "kubernetes: the runs in a namespace"},
+                   kOutput,
+                   kHelp},
+                  ClusterOptions()),
        .run = ListJobs},
       {.name = "status",
        .usage = "[JOB] [OPTIONS]",
        .summary = "show how a job is doing, and each of its workers",
        .details = "Without JOB: the one that runs, else the newest.\nExample: launcher status "
                   "digits-7f3a -o json\n",
-       .options = {kOutput, kHelp},
+       .options = Joined({kOutput, kHelp}, ClusterOptions()),
        .max_operands = 1,
        .run = ShowStatus},
       {.name = "events",
        .usage = "[JOB] [OPTIONS]",
        .summary = "show what happened to a job: each change, its cause and its cost",
        .details = "Example: launcher events digits-7f3a -f\n",
-       .options = {kFollow, kOutput, kHelp},
+       .options = Joined({kFollow, kOutput, kHelp}, ClusterOptions()),
        .max_operands = 1,
        .run = ShowEvents},
       {.name = "logs",
@@ -195,11 +204,12 @@ std::vector<Verb> MakeVerbs() {
        .summary = "show what the workers have printed",
        .details = "Each line begins with its worker's id.\nExample: launcher logs digits-7f3a -f "
                   "--ranks 0,3\n",
-       .options = {kFollow,
-                   {0, "ranks", "0,3", "only the workers of these ranks"},
-                   {0, "workers", "w-0,w-3", "only these workers"},
-                   kOutput,
-                   kHelp},
+       .options = Joined({kFollow,
+                          {0, "ranks", "0,3", "only the workers of these ranks"},
+                          {0, "workers", "w-0,w-3", "only these workers"},
+                          kOutput,
+                          kHelp},
+                         ClusterOptions()),
        .max_operands = 1,
        .run = ShowLogs},
       {.name = "resize",
@@ -207,7 +217,7 @@ std::vector<Verb> MakeVerbs() {
        .summary = "change the number of workers of a running job",
        .details = "No step is lost and no worker that stays is restarted.\nExample: launcher "
                   "resize digits-7f3a 8\n",
-       .options = {kOutput, kHelp},
+       .options = Joined({kOutput, kHelp}, ClusterOptions()),
        .max_operands = 2,
        .run = ResizeJob},
       {.name = "stop",
@@ -215,7 +225,11 @@ std::vector<Verb> MakeVerbs() {
        .summary = "end a job after its step, with a checkpoint if one is configured",
        .details =
            "Returns when nothing of the job runs any more.\nExample: launcher stop digits-7f3a\n",
-       .options = {{0, "now", "", "do not wait for the step, write no checkpoint"}, kOutput, kHelp},
+       .options = Joined({{0, "now", "", "do not wait for the step, write no checkpoint"},
+                          {'y', "yes", "", "Kubernetes, with --now: ask nothing"},
+                          kOutput,
+                          kHelp},
+                         ClusterOptions()),
        .max_operands = 1,
        .run = StopJob},
       {.name = "ledger",
@@ -229,9 +243,11 @@ std::vector<Verb> MakeVerbs() {
        .run = ProveLedger},
       {.name = "doctor",
        .usage = "[OPTIONS]",
-       .summary = "check whether this machine can run jobs",
-       .details = "Exit code 2 if something is missing.\n",
-       .options = {kOutput, kHelp},
+       .summary = "check whether this machine, or a cluster, can run jobs",
+       .details =
+           "Exit code 2 if something is missing, 5 if the cluster is not reached.\nExamples: "
+           "launcher doctor, launcher doctor --platform kubernetes -n research\n",
+       .options = DoctorOptions(),
        .run = RunDoctor},
       {.name = "version",
        .usage = "[OPTIONS]",

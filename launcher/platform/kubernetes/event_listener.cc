@@ -29,7 +29,18 @@ k8s::Call Within(Duration time, const std::stop_token& stop, bool retry = true) 
   return {.deadline = MonotonicNow() + time, .stop = stop, .retry = retry};
 }
 
+// "GET https://...: why" without the request.
+std::string Reason(const std::string& message) {
+  const size_t end = message.find(": ");
+  return message.starts_with("GET ") && end != message.npos ? message.substr(end + 2) : message;
+}
+
 }  // namespace
+
+Result<std::unique_ptr<Inbox>> Inbox::Create() {
+  MUSTER_ASSIGN(WakeFd wake, WakeFd::Create());
+  return std::unique_ptr<Inbox>(new Inbox(std::move(wake)));
+}
 
 void Inbox::Put(News news) {
   {
@@ -59,7 +70,7 @@ void EventListener::Listen(const std::stop_token& stop) {
     if (finished_ || stop.stop_requested()) return;
     const bool was_open = std::exchange(open_, false);
     if (was_open) attempt = 0;
-    const std::string why = ended ? "it ended the stream" : ended.error().message;
+    const std::string why = ended ? "it ended the stream" : Reason(ended.error().message);
     inbox_.Put([why](FollowCore& core) { return core.Cut(why); });
     // A stream may be cut for many reasons; the first new attempt tells whether there is anything to explain.
     if (!was_open) Look(stop);

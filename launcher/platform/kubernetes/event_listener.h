@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <stop_token>
 #include <string>
@@ -24,13 +25,16 @@ using News = std::function<FollowCore::Actions(FollowCore&)>;
 
 class Inbox {
  public:
-  explicit Inbox(WakeFd wake) : wake_(std::move(wake)) {}
+  // Errors: kResourceExhausted (no descriptor left).
+  static Result<std::unique_ptr<Inbox>> Create();
 
   void Put(News news);
   std::deque<News> Take();
   int fd() const { return wake_.fd(); }  // readable when there is something to take
 
  private:
+  explicit Inbox(WakeFd wake) : wake_(std::move(wake)) {}
+
   WakeFd wake_;
   std::mutex mutex_;
   std::deque<News> news_;  // guarded by mutex_

@@ -167,12 +167,10 @@ class Follower {
 
 }  // namespace
 
-FollowOutcome FollowRun(const RemoteRun& run, const JobFolder& folder, JobObserver& observer,
-                        const SignalFd& signals) {
-  auto wake = WakeFd::Create();
-  if (!wake) return {};
-  Inbox inbox(std::move(*wake));
-  return Follower(run, folder, observer, signals, inbox).Run();
+Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
+                                JobObserver& observer, const SignalFd& signals) {
+  MUSTER_ASSIGN(const auto inbox, Inbox::Create());
+  return Follower(run, folder, observer, signals, *inbox).Run();
 }
 
 std::vector<std::string> ClearRun(const RemoteRun& run, const std::stop_token& stop) {

@@ -21,9 +21,9 @@ struct FollowOutcome {
 };
 
 // Blocks until the run has ended and nothing of it is left, or the user does not want to wait. The end is kept in `folder`. Signals as
-// FollowCore has them.
-FollowOutcome FollowRun(const RemoteRun& run, const JobFolder& folder, JobObserver& observer,
-                        const SignalFd& signals);
+// FollowCore has them. Errors: kResourceExhausted (no descriptor left).
+Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
+                                JobObserver& observer, const SignalFd& signals);
 
 // Deletes the run and waits until nothing of it is left, at most some 90 s: pods have their grace. Returns what is still there, or
 // why that cannot be told. Ends early when `stop` is requested.

@@ -33,41 +33,43 @@ k8s::Resource ResourceOf(const std::string& kind) {
   return k8s::kPods;
 }
 
+// "POST /api/...: 403 Forbidden: ..." without the request, which the sentence around it names in other words.
+std::string Answer(const std::string& message) {
+  const size_t end = message.find(": ");
+  return end == message.npos ? message : message.substr(end + 2);
+}
+
 // The error of a create, in words for the user who runs a job.
 tl::unexpected<Error> Refused(const Json& object, const std::string& space, const Error& error) {
   const std::string kind = KindOf(object);
-  const std::string what = fmt::format("{} {}", kind, NameOf(object));
+  const std::string what = fmt::format("{} {} in namespace {}", kind, NameOf(object), space);
   const std::string rights = fmt::format(
       "`launcher render --rbac -n {} --user YOU` prints the rights that an "
       "administrator can give you",
       space);
+  const bool account = kind == "Role" || kind == "RoleBinding" || kind == "ServiceAccount";
+  const auto refuse = [&](std::string_view sentence, const std::string& hint) {
+    return WithHint(Err(error.code, "{} {}: {}", sentence, what, Answer(error.message)), hint);
+  };
   switch (error.code) {
     case Code::kPermissionDenied:
       if (error.message.find("PodSecurity") != error.message.npos) break;
-      if (kind == "Role" || kind == "RoleBinding" || kind == "ServiceAccount") {
-        return WithHint(
-            Err(error.code, "you may not make the {} in namespace {}: {}", what, space,
-                error.message),
-            "--service-account NAME uses one that an administrator has prepared; " + rights);
-      }
-      return WithHint(Err(error.code, "you may not make the {} in namespace {}: {}", what, space,
-                          error.message),
-                      rights);
+      return refuse("you may not make the",
+                    account ? "--service-account NAME uses one that an administrator has "
+                              "prepared; " +
+                                  rights
+                            : rights);
     case Code::kNotFound:
-      return WithHint(
-          Err(error.code, "the {} cannot be made in namespace {}: {}", what, space, error.message),
-          "name a namespace that is there: --namespace NS");
+      return refuse("the cluster has no place for the", "name a namespace that is there: -n NS");
     case Code::kAlreadyExists:
-      return WithHint(Err(error.code, "there is a {} in namespace {} already, and not of this run",
-                          what, space),
-                      "try again: every run has a new name");
+      return refuse("there is another", "try again: every run has a name of its own");
     case Code::kInvalidArgument:
-      return WithHint(Err(error.code, "the cluster finds the {} wrong: {}", what, error.message),
-                      "launcher run --dry-run asks about all objects and makes none");
+      return refuse("the cluster finds fault with the",
+                    "launcher run --dry-run asks about all objects and makes none");
     default:
       break;
   }
-  return WithHint(Err(error.code, "the {} cannot be made: {}", what, error.message), error.hint);
+  return refuse("the cluster does not make the", error.hint);
 }
 
 // Whether `there` is the object that we wanted to make: an answer of the server may have been lost.
@@ -148,12 +150,16 @@ Result<std::vector<Verdict>> CheckRun(k8s::ApiClient& api, ClusterRun run,
     const k8s::ObjectRef where{.resource = ResourceOf(KindOf(object)),
                                .namespace_name = run.namespace_name};
     const auto answer = api.Create(where, json(object), {.dry_run = true}, Within(kAnswerTime));
+    // Whether the rights may be handed on is asked of the Role, and that is not there to be asked.
+    const bool no_role = !answer && answer.error().code == Code::kNotFound &&
+                         KindOf(object) == "RoleBinding" && verdicts.front().answer;
     const bool unreached = !answer && (answer.error().code == Code::kUnavailable ||
                                        answer.error().code == Code::kDeadlineExceeded ||
                                        answer.error().code == Code::kUnauthenticated);
     if (unreached) return tl::unexpected(answer.error());
-    verdicts.push_back({KindOf(object), NameOf(object),
-                        answer ? Status{} : Refused(object, run.namespace_name, answer.error())});
+    verdicts.push_back(
+        {KindOf(object), NameOf(object),
+         answer || no_role ? Status{} : Refused(object, run.namespace_name, answer.error())});
   }
   return verdicts;
 }
