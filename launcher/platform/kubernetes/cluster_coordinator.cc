@@ -30,6 +30,7 @@ constexpr std::chrono::minutes kServerWait{5};  // for an API server that is awa
 constexpr std::chrono::minutes kResultWait{10};
 constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of a dead node among it
 constexpr std::chrono::minutes kResultKept{10};  // after the end, for whoever follows the run
+constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
 constexpr int kRequestThreads = 16;
@@ -240,7 +241,7 @@ class ClusterCoordinator {
     if (WaitForTerm(signals_, &*finished_wake_, std::nullopt)) return 1;
     const Status kept = mirror.Finish(finished_, MonotonicNow() + kResultWait);
     if (!kept) log::error("result=not-kept reason=\"{}\"", kept.error().ToString());
-    StopPods(fleet);
+    if (!StopPods(fleet)) return 0;
     server.WaitUntilQuiet(MonotonicNow() + kGoodbye);
     return Linger();
   }
@@ -250,14 +251,19 @@ class ClusterCoordinator {
                   FleetOptions({run_.spec.min_workers, run_.spec.max_workers}));
     NobodyListens nobody;
     FleetShell fleet(client_, record_, std::move(options), nobody);
-    StopPods(fleet);
-    return Linger();
+    return StopPods(fleet) ? Linger() : 0;
   }
 
-  static void StopPods(FleetShell& fleet) {
+  // False if we are told to go before the pods have gone: whoever has the result may delete the run meanwhile, and with it our right
+  // to see its pods.
+  bool StopPods(FleetShell& fleet) const {
     fleet.Stop("the job has ended");
-    if (fleet.WaitUntilDone(MonotonicNow() + kPodsWait)) return;
+    for (const TimePoint end = MonotonicNow() + kPodsWait; MonotonicNow() < end;) {
+      if (fleet.WaitUntilDone(MonotonicNow())) return true;
+      if (WaitForTerm(signals_, nullptr, MonotonicNow() + kLookAtPods)) return false;
+    }
     log::warn("pods=left reason=\"they did not end within {} min\"", kPodsWait.count());
+    return true;
   }
 
   // Whoever follows the run deletes it as soon as he has the result. Nobody may.

@@ -32,6 +32,7 @@ class ClusterStore final : public StateStore {
 
  private:
   explicit ClusterStore(RunRecord& record) : record_(record) {}
+  Status Put(const std::string& text, TimePoint deadline);
 
   RunRecord& record_;
   std::optional<CoordinatorState> state_;
