@@ -39,6 +39,9 @@ Status ClusterStore::Append(const CoordinatorState& state) {
     state_ = state;
     return {};
   }
+  if (stop_.stop_requested()) {  // the next coordinator decides anew
+    return Err(Code::kFailedPrecondition, "the coordinator is going away");
+  }
   if (written.error().code != Code::kNotFound) return written;
   return Err(Code::kFailedPrecondition, "{}", written.error().message);
 }

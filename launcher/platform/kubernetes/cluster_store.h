@@ -27,7 +27,7 @@ class ClusterStore final : public StateStore {
   // deleted is kFailedPrecondition too.
   Status Append(const CoordinatorState& state) override;
 
-  // Ends a wait that is under way, and every later one.
+  // Ends a wait that is under way, and every later one, with kFailedPrecondition: we act no more.
   void Stop() { stop_.request_stop(); }
 
  private:
