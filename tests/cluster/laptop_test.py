@@ -202,7 +202,8 @@ class Signals(LaptopTest):
         muster.wait_until(lambda: job.process.send_signal(signal.SIGTERM) or "deleting the run" in job.stderr(), 60,
                           "the launcher to give up waiting", job.explain)
         self.node.thaw()
-        self.assertEqual(job.finished(code=143)["message"], "killed by the user")
+        # The coordinator may wake up in time to do what the first one has asked of it.
+        self.assertIn(job.finished(code=143)["message"], ("killed by the user", "stopped by SIGTERM"))
         self.assert_nothing_left()
 
     def test_stop_now_deletes_it_at_once(self):
