@@ -30,7 +30,7 @@ inline constexpr int64_t kMaxSerial = 9'999'999'999;
 // The value of kRunLabel: the first 12 digits of the run's id.
 std::string RunLabel(const JobSpec& spec);
 
-// "JOB-1a2b3": the ConfigMap, Secret, Service, rights and Lease of the run. 31 characters at most, a letter first, as a Service needs.
+// "JOB-1a2b3": the ConfigMap, Secret, Service and rights of the run. 31 characters at most, a letter first, as a Service needs.
 // A job whose name is too long for that is shortened with a hash.
 std::string RunName(const JobSpec& spec);
 

@@ -313,8 +313,6 @@ TEST(Rights, OfTheCoordinatorAreTheLeastThatItNeeds) {
       ElementsAre(
           R"({"apiGroups":[""],"resources":["pods"],"verbs":["create","delete","get","list","watch"]})",
           R"({"apiGroups":[""],"resources":["configmaps"],"verbs":["get","patch","update"],"resourceNames":["demo-01234"]})",
-          R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["create"]})",
-          R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["get","update"],"resourceNames":["demo-01234"]})",
           R"({"apiGroups":[""],"resources":["events"],"verbs":["list","watch"]})",
           R"({"apiGroups":[""],"resources":["services"],"verbs":["get"],"resourceNames":["demo-01234"]})"));
   EXPECT_EQ(At(rights[2], "/roleRef"),

@@ -34,8 +34,6 @@ std::vector<Json> CoordinatorRights(const ClusterRun& run) {
   role["rules"] = Json::array({
       Rule("", {"pods"}, {"create", "delete", "get", "list", "watch"}),
       Rule("", {"configmaps"}, {"get", "patch", "update"}, name),
-      Rule("coordination.k8s.io", {"leases"}, {"create"}),
-      Rule("coordination.k8s.io", {"leases"}, {"get", "update"}, name),
       Rule("", {"events"}, {"list", "watch"}),
       Rule("", {"services"}, {"get"}, name),
   });
@@ -66,7 +64,6 @@ std::vector<Json> Rbac(const std::string& namespace_name, const std::string& use
            Rule("", {"pods"}, {"create", "get", "list", "watch", "delete"}),
            Rule("", {"pods/log"}, {"get"}),
            Rule("", {"events"}, {"get", "list", "watch"}),
-           Rule("coordination.k8s.io", {"leases"}, {"create", "get", "update"}),
            Rule("", {"services/proxy"}, {"create", "get"}),
        })}};
   const Json subject = {{"apiGroup", kRbacGroup}, {"kind", "User"}, {"name", user}};
