@@ -107,6 +107,7 @@ class Node:
         """Hides the places of the machine below that the programs change."""
         confinement.mount("tmpfs", "/run", "tmpfs", data="mode=755")
         covers = pathlib.Path("/run/covers")
+        covers.mkdir()
         for number, place in enumerate(COVERED):
             upper, work = covers / str(number) / "upper", covers / str(number) / "work"
             upper.mkdir(parents=True)

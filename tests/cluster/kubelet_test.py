@@ -21,7 +21,7 @@ from tests.cluster.node_network import link_of  # noqa: E402
 from tests.harness import muster, processes  # noqa: E402
 
 NODE = "node-k"
-PROBE = "muster-probe:1"  # the stock image with a shell in it
+PROBE = "muster-probe:1"  # the stock image with a shell and a training program in it
 ODD = "$(MUSTER_RUN) costs $5 or $$6"
 
 
@@ -50,7 +50,8 @@ class KubeletTest(fixture.ClusterTest):
         cls.host = host()
         super().setUpClass()
         cls.stock = build_image(cls.cluster.folder / "stock.tar")
-        cls.probe = build_image(cls.cluster.folder / "probe.tar", "--name", PROBE, "--add", "/usr/bin/bash", "--add", "/usr/bin/cp")
+        cls.probe = build_image(cls.cluster.folder / "probe.tar", "--name", PROBE, "--add", "/usr/bin/bash", "--add", "/usr/bin/cp",
+                                "--add", muster.BIN / "digits")
 
 
 class Pods(KubeletTest):
@@ -90,14 +91,20 @@ class Pods(KubeletTest):
     def logs(self, *arguments):
         return self.kubectl("-n", self.space, "logs", *arguments)
 
-    def ended(self, *pod):
-        """The state in which the only container of a pod has ended; by its name or by labels."""
-        def state():
-            items = json.loads(self.get("pods", *pod, "-o", "json"))
-            [item] = items.get("items", [items])[:1] or [{}]
-            [container] = item.get("status", {}).get("containerStatuses", [{}])
-            return container.get("state", {}).get("terminated")
-        return muster.wait_until(state, 60, f"the end of pod {pod}", lambda: self.kubectl("-n", self.space, "describe", "pods"))
+    def container_state(self, *pod):
+        """How the only container of a pod is; by the pod's name or by labels. Nothing before it has begun to run."""
+        items = json.loads(self.get("pods", *pod, "-o", "json"))
+        [item] = items.get("items", [items])[:1] or [{}]
+        [container] = item.get("status", {}).get("containerStatuses", [{}])
+        state = container.get("state", {})
+        return {how: state[how] for how in ("running", "terminated") if how in state}
+
+    def explain(self):
+        return self.kubectl("-n", self.space, "describe", "pods")
+
+    def ended(self, pod):
+        """The state in which the only container of a pod has ended."""
+        return muster.wait_until(lambda: self.container_state(pod).get("terminated"), 60, f"the end of pod {pod}", self.explain)
 
     def run_pod(self, pod, script=None):
         if script:
@@ -146,9 +153,21 @@ class Pods(KubeletTest):
         pod, job = self.make_run()
         self.kubectl.create(pod, job, namespace=self.space)
         for which in ([pod["metadata"]["name"]], ["-l", "app.kubernetes.io/component=coordinator"]):
-            # Started, as opposed to "StartError" and "ContainerCannotRun"; what the programs then make of it is not looked at here.
-            self.assertIn(self.ended(*which)["reason"], ("Completed", "Error"))
-            self.assertTrue(self.logs(*which), "it has said something")
+            state = muster.wait_until(lambda: self.container_state(*which), 60, f"a container of {which}", self.explain)
+            # As opposed to "StartError" and "ContainerCannotRun". They do not get far: render does not know the Service's address.
+            self.assertIn(state.get("terminated", {}).get("reason", "Running"), ("Running", "Completed", "Error"))
+
+    def test_a_job_whose_image_has_the_program_ends_with_the_bits_of_a_local_run(self):
+        home = muster.Home()
+        self.addCleanup(home.close)
+        home.environment["KUBECONFIG"] = str(self.cluster.kubeconfig)
+        words = ["--steps", "60", "--seed", "7"]
+        (home.work / "job.yaml").write_text(json.dumps({
+            "platform": "kubernetes", "image": PROBE, "workers": "2", "program": {"path": "/usr/local/bin/digits", "args": words}}))
+        done = home.launcher("run", "-n", self.space, "-f", "job.yaml", "-y", "-o", "json", seconds=180)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.explain())
+        [finished] = [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "finished"]
+        self.assertEqual(finished["weights"], home.by_hand("digits", *words)["weights"])
 
     def test_the_logs_of_a_pod_can_be_followed(self):
         pod, _ = self.make_run()

@@ -42,7 +42,12 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
 
     def wait_ready(self, seconds=60):
-        muster.wait_until(self._ready, seconds, f"node {self.name}", self.log)
+        """A machine that does not become ready is closed, since nobody gets hold of it when it fails under construction."""
+        try:
+            muster.wait_until(self._ready, seconds, f"node {self.name}", self.log)
+        except muster.Late:
+            self.close()
+            raise
 
     def _ready(self):
         if not self.is_on():

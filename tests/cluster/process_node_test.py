@@ -94,6 +94,17 @@ class ProcessNodes(fixture.ClusterTest):
         self.assertIn("<!DOCTYPE", self.log("client"))
         self.assertIn(f"system:serviceaccount:{self.space}:default", self.log("client"), "it is known and has no rights")
 
+    def test_a_pod_reaches_one_of_its_own_node_by_a_service(self):
+        """Their addresses are rewritten in the cluster's network, where answers have to pass too."""
+        self.pod("server", "echo here > /empty/index; cd /empty; exec python3 -m http.server 8000",
+                 volumes=[{"name": "e", "emptyDir": {}}], mounts=[{"name": "e", "mountPath": "/empty"}])
+        self.kubectl("-n", self.space, "label", "pod", "server", "app=server")
+        self.kubectl("-n", self.space, "expose", "pod", "server", "--port=80", "--target-port=8000")
+        address = self.get("service", "server", "-o", "jsonpath={.spec.clusterIP}")
+        self.pod("client", f"curl -sf -m 2 --retry 20 --retry-all-errors --retry-delay 1 http://{address}/index")
+        self.wait_phase("client", "Succeeded")
+        self.assertEqual(self.log("client"), "here\n")
+
     def test_deletion_gives_a_pod_its_grace(self):
         self.pod("polite", "trap 'echo asked; exit 0' TERM; while :; do read -t 1 <> <(:); done", grace=30)
         self.pod("deaf", "trap '' TERM; while :; do read -t 1 <> <(:); done", grace=1)

@@ -29,7 +29,7 @@ using nlohmann::json;
 constexpr std::chrono::minutes kServerWait{5};  // for an API server that is away when we start
 constexpr std::chrono::minutes kResultWait{10};
 constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of a dead node among it
-constexpr std::chrono::minutes kResultKept{10};  // after the end, for whoever follows the run
+constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
 constexpr int kRequestThreads = 16;
@@ -234,7 +234,8 @@ class ClusterCoordinator {
     return options;
   }
 
-  // Until the job has ended and nobody needs us any more, or we are told to go.
+  // Until the job has ended and its pods are gone, or we are told to go. The run itself stays, with the result, until somebody has
+  // looked (docs/kubernetes.md).
   int Serve(CoordinatorServer& server, FleetShell& fleet) {
     RunMirror mirror(record_, server.control());
     if (WaitForTerm(signals_, &*finished_wake_, std::nullopt)) return 1;
@@ -242,7 +243,7 @@ class ClusterCoordinator {
     if (!kept) log::error("result=not-kept reason=\"{}\"", kept.error().ToString());
     StopPods(fleet);
     server.WaitUntilQuiet(MonotonicNow() + kGoodbye);
-    return Linger();
+    return 0;
   }
 
   Result<int> EndPods() {
@@ -251,23 +252,17 @@ class ClusterCoordinator {
     NobodyListens nobody;
     FleetShell fleet(client_, record_, std::move(options), nobody);
     StopPods(fleet);
-    return Linger();
-  }
-
-  static void StopPods(FleetShell& fleet) {
-    fleet.Stop("the job has ended");
-    if (fleet.WaitUntilDone(MonotonicNow() + kPodsWait)) return;
-    log::warn("pods=left reason=\"they did not end within {} min\"", kPodsWait.count());
-  }
-
-  // Whoever follows the run deletes it as soon as he has the result. Nobody may.
-  int Linger() {
-    if (WaitForTerm(signals_, nullptr, MonotonicNow() + kResultKept)) return 0;
-    const Status deleted = client_.Delete({k8s::kConfigMaps, pod_.name_space, pod_.run, ""},
-                                          {.uid = record_.uid(), .propagation = "Background"},
-                                          {MonotonicNow() + kServerWait});
-    if (!deleted) log::warn("run=not-deleted reason=\"{}\"", deleted.error().ToString());
     return 0;
+  }
+
+  // Ends early if we are told to go: whoever has the result may delete the run meanwhile, and with it our right to see its pods.
+  void StopPods(FleetShell& fleet) const {
+    fleet.Stop("the job has ended");
+    for (const TimePoint end = MonotonicNow() + kPodsWait; MonotonicNow() < end;) {
+      if (fleet.WaitUntilDone(MonotonicNow())) return;
+      if (WaitForTerm(signals_, nullptr, MonotonicNow() + kLookAtPods)) return;
+    }
+    log::warn("pods=left reason=\"they did not end within {} min\"", kPodsWait.count());
   }
 
   const PodEnvironment pod_;

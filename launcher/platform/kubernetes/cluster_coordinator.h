@@ -1,5 +1,5 @@
-// ClusterCoordinator: the coordinator of a run in its pod: takes the run over, serves the job, owns the worker pods, and leaves nothing
-// of the run behind.
+// ClusterCoordinator: the coordinator of a run in its pod: takes the run over, serves the job, owns the worker pods, and leaves the
+// result in the run's ConfigMap.
 //
 //   CoordinatorServer (core, gRPC, HTTP) <--state, members--> FleetShell (worker pods)
 //            |                                                    |

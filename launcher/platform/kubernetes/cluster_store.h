@@ -27,11 +27,12 @@ class ClusterStore final : public StateStore {
   // deleted is kFailedPrecondition too.
   Status Append(const CoordinatorState& state) override;
 
-  // Ends a wait that is under way, and every later one.
+  // Ends a wait that is under way, and every later one, with kFailedPrecondition: we act no more.
   void Stop() { stop_.request_stop(); }
 
  private:
   explicit ClusterStore(RunRecord& record) : record_(record) {}
+  Status Put(const std::string& text, TimePoint deadline);
 
   RunRecord& record_;
   std::optional<CoordinatorState> state_;

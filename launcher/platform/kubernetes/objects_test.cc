@@ -312,7 +312,7 @@ TEST(Rights, OfTheCoordinatorAreTheLeastThatItNeeds) {
       rules,
       ElementsAre(
           R"({"apiGroups":[""],"resources":["pods"],"verbs":["create","delete","get","list","watch"]})",
-          R"({"apiGroups":[""],"resources":["configmaps"],"verbs":["get","patch","update","delete"],"resourceNames":["demo-01234"]})",
+          R"({"apiGroups":[""],"resources":["configmaps"],"verbs":["get","patch","update"],"resourceNames":["demo-01234"]})",
           R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["create"]})",
           R"({"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["get","update"],"resourceNames":["demo-01234"]})",
           R"({"apiGroups":[""],"resources":["events"],"verbs":["list","watch"]})",

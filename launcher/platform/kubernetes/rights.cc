@@ -33,7 +33,7 @@ std::vector<Json> CoordinatorRights(const ClusterRun& run) {
   Json role = OwnedObject(run, kRbacVersion, "Role", name, labels);
   role["rules"] = Json::array({
       Rule("", {"pods"}, {"create", "delete", "get", "list", "watch"}),
-      Rule("", {"configmaps"}, {"get", "patch", "update", "delete"}, name),
+      Rule("", {"configmaps"}, {"get", "patch", "update"}, name),
       Rule("coordination.k8s.io", {"leases"}, {"create"}),
       Rule("coordination.k8s.io", {"leases"}, {"get", "update"}, name),
       Rule("", {"events"}, {"list", "watch"}),

@@ -40,9 +40,9 @@ class RunRecordTest : public ::testing::Test {
   }
   json Data() { return api_.run()["data"]; }
 
+  std::atomic<int> broken_ = 0;
   FakeApi api_{"run"};
   std::unique_ptr<k8s::ApiClient> client_ = api_.NewClient();
-  std::atomic<int> broken_ = 0;
 };
 
 TEST_F(RunRecordTest, EachWhoTakesItOverHasAnEpochOfItsOwn) {
