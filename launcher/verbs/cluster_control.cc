@@ -22,6 +22,7 @@ using nlohmann::json;
 constexpr std::chrono::seconds kAnswerTime{40};  // the coordinator answers within 30 s
 constexpr std::chrono::seconds kLookTime{15};
 constexpr std::chrono::seconds kLastStatusTime{2};
+constexpr std::chrono::seconds kAskTime{60};  // for a coordinator that is just being replaced
 // The coordinator gives the step and the checkpoint 60 s, and pods have their grace.
 constexpr std::chrono::seconds kStopTime{150};
 constexpr int kLookEveryMs = 500;
@@ -96,21 +97,6 @@ int DeleteNow(const Invocation& invocation, const JobStore& store, const Cluster
   return Report(invocation, job, status, kubernetes::ClearRun(*job.run));
 }
 
-// Of a job that was started elsewhere: that nothing of it runs. Its end stays for who has started it.
-Result<std::vector<std::string>> StillRunning(const ClusterJob& job) {
-  MUSTER_ASSIGN(
-      const k8s::ObjectList pods,
-      job.run->api().List(k8s::kPods, job.run->namespace_name(),
-                          {.label_selector = kubernetes::RunSelector(job.run->spec()),
-                           .field_selector = "status.phase!=Succeeded,status.phase!=Failed"},
-                          Within(kLookTime)));
-  std::vector<std::string> names;
-  for (const json& pod : pods.items) {
-    names.push_back("pod " + pod["metadata"]["name"].get<std::string>());
-  }
-  return names;
-}
-
 // What to report once the job has ended, and what is left of it; nothing as long as it goes on.
 struct Stopped {
   json status;
@@ -128,11 +114,34 @@ Result<std::optional<Stopped>> LookForEnd(const JobStore& store, const ClusterJo
     return Stopped{std::move(status), {}};
   }
   if (!look.finished) return std::nullopt;
+  kubernetes::AwaitWorkers(*job.run);
   if (FetchEnd(store, job, look)) return LookForEnd(store, job);
   if (job.folder) return std::nullopt;
-  MUSTER_ASSIGN(const auto running, StillRunning(job));
-  if (!running.empty()) return std::nullopt;
-  return Stopped{EndOf(job.run->spec(), look), {}};
+  // The end of a job that was started elsewhere stays for whoever has started it.
+  MUSTER_ASSIGN(
+      std::vector<std::string> workers,
+      kubernetes::WorkersLeft(job.run->api(), job.run->namespace_name(), job.run->spec()));
+  return Stopped{EndOf(job.run->spec(), look), std::move(workers)};
+}
+
+// Until the coordinator has heard it, or the job has ended: true. False if there has never been a coordinator that could.
+Result<bool> AskToStop(const ClusterJob& job) {
+  std::string told;
+  for (const TimePoint deadline = MonotonicNow() + kAskTime;;) {
+    const auto asked = job.run->Stop(false, "stopped by launcher stop", Within(kAnswerTime));
+    if (asked || asked.error().code == Code::kFailedPrecondition) return true;
+    MUSTER_ASSIGN(const RunLook look, job.run->Look(Within(kLookTime)));
+    if (look.gone || look.finished) return true;
+    if (!look.started) return false;
+    const std::string why = kubernetes::WhyCoordinatorWaits(look.scene);
+    if (MonotonicNow() >= deadline) {
+      return WithHint(Err(Code::kUnavailable, "{}: {}", job.name, why),
+                      "launcher stop --now deletes the run");
+    }
+    if (why != told) PrintError(why + "\n");
+    told = why;
+    ::poll(nullptr, 0, kLookEveryMs);
+  }
 }
 
 }  // namespace
@@ -166,18 +175,9 @@ Result<int> StopClusterJob(const Invocation& invocation, const JobStore& store,
     return DeleteNow(invocation, store, job, "deleted by launcher stop --now");
   }
   if (!invocation.json()) PrintError(fmt::format("stopping {} after this step\n", job.name));
-  const auto asked = job.run->Stop(false, "stopped by launcher stop", Within(kAnswerTime));
-  if (!asked && asked.error().code != Code::kFailedPrecondition) {
-    const auto look = job.run->Look(Within(kLookTime));
-    if (!look) return ReportClusterFailure("stop", look.error());
-    if (!look->gone && !look->finished && !look->started) {
-      return DeleteNow(invocation, store, job, "stopped before anything ran");
-    }
-    if (!look->gone && !look->finished) {
-      return ReportClusterFailure(
-          "stop", Unanswered(job, asked.error(), "launcher stop --now deletes the run"));
-    }
-  }
+  const Result<bool> asked = AskToStop(job);
+  if (!asked) return ReportClusterFailure("stop", asked.error());
+  if (!*asked) return DeleteNow(invocation, store, job, "stopped before anything ran");
   for (const TimePoint deadline = MonotonicNow() + kStopTime; MonotonicNow() < deadline;) {
     const auto ended = LookForEnd(store, job);
     if (!ended) return ReportClusterFailure("stop", ended.error());

@@ -7,6 +7,7 @@
 
 #include "launcher/job/fields.h"
 #include "launcher/platform/kubernetes/event_listener.h"
+#include "launcher/platform/kubernetes/follow_run.h"
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/cluster_verbs.h"
@@ -91,6 +92,18 @@ void PrintAll(const std::string& text, bool as_json) {
   }
 }
 
+// The stream has told the end; a failure may be that of a run that was deleted.
+void KeepEndSeen(const JobStore& store, const ClusterJob& job, const kubernetes::RunLook& end) {
+  if (!end.finished || !job.folder) return;
+  kubernetes::AwaitWorkers(*job.run);
+  const auto look = job.run->Look(Within(kAnswerTime));
+  if (look && look->gone) {
+    (void)AfterDeletion(store, job);
+  } else {
+    FetchEnd(store, job, end);
+  }
+}
+
 Result<int> FollowEvents(const Invocation& invocation, const JobStore& store,
                          const ClusterJob& job) {
   auto wake = kubernetes::Inbox::Create();
@@ -114,7 +127,7 @@ Result<int> FollowEvents(const Invocation& invocation, const JobStore& store,
   listening.join();
   kubernetes::RunLook end = printer.seen();
   end.status = status;
-  FetchEnd(store, job, end);
+  KeepEndSeen(store, job, end);
   return 0;
 }
 

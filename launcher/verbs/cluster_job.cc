@@ -4,6 +4,7 @@
 
 #include "launcher/job/fields.h"
 #include "launcher/job/outcome.h"
+#include "launcher/platform/kubernetes/follow_core.h"
 #include "launcher/platform/kubernetes/keep.h"
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/run_objects.h"
@@ -19,7 +20,6 @@ using kubernetes::RunLook;
 using nlohmann::json;
 
 constexpr std::chrono::seconds kAnswerTime{15};
-constexpr const char* kDeleted = "somebody has deleted the run from the cluster";
 
 k8s::Call Within(Duration time, bool retry = true) {
   return {.deadline = MonotonicNow() + time, .retry = retry};
@@ -86,19 +86,19 @@ bool HasEnd(const JobFolder& folder) {
   return std::filesystem::exists(folder.result(), error);
 }
 
-// What the folder says after somebody else has kept the end, or nobody has.
-Result<json> AfterTheEnd(const JobStore& store, const ClusterJob& job) {
+}  // namespace
+
+Result<json> AfterDeletion(const JobStore& store, const ClusterJob& job) {
   if (!job.folder) {
     return Err(Code::kNotFound, "the run {} is not there any more", job.run->name());
   }
   // Whoever follows it is about to write the end.
   if (const auto lock = store.Hold(job.name); lock && !HasEnd(*job.folder)) {
-    WriteSubstituteResult(*job.folder, job.run->spec(), "failed", 1, kDeleted);
+    WriteSubstituteResult(*job.folder, job.run->spec(), "failed", 1,
+                          kubernetes::DeletionText(false));
   }
   return store.ReadStatus(job.name);
 }
-
-}  // namespace
 
 Result<ClusterJob> OpenClusterJob(const JobStore& store, const std::string& name) {
   const JobFolder folder = store.Folder(name);
@@ -137,6 +137,9 @@ bool FetchEnd(const JobStore& store, const ClusterJob& job, const RunLook& look)
   if (!look.finished || !job.folder) return false;
   const auto lock = store.Hold(job.name);
   if (!lock) return false;
+  const auto workers =
+      kubernetes::WorkersLeft(job.run->api(), job.run->namespace_name(), job.run->spec());
+  if (!workers || !workers->empty()) return false;
   kubernetes::EventFile(*job.folder).Add(look.events);
   kubernetes::KeepEnd(*job.folder, job.run->spec(), *look.finished, look.status);
   const Status removed = kubernetes::RemoveRun(job.run->api(), job.run->namespace_name(),
@@ -161,7 +164,7 @@ Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration ti
     return EndOf(job.run->spec(), look);
   }
   if (answer) return *answer;
-  if (look.gone) return AfterTheEnd(store, job);
+  if (look.gone) return AfterDeletion(store, job);
   json status = json::parse(look.status, nullptr, false);
   if (!status.is_object()) status = PendingStatus(job.run->spec(), "kubernetes");
   status["message"] = kubernetes::WhyCoordinatorWaits(look.scene);

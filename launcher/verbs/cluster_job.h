@@ -37,12 +37,16 @@ Result<FoundJob> FindAnyJob(const Invocation& invocation, const JobStore& store,
 // Opens the job of a folder with cluster.json. Errors: those of its readers and ConfigOf.
 Result<ClusterJob> OpenClusterJob(const JobStore& store, const std::string& name);
 
+// What the folder says of a run that is not on the cluster any more. Errors: kNotFound (there is no folder).
+Result<nlohmann::json> AfterDeletion(const JobStore& store, const ClusterJob& job);
+
 // What is known of a job: the coordinator's answer, else what it has left, with the reason of its silence as message. Where the run
 // has ended, that is fetched into the folder and the run is deleted, unless somebody follows it. Blocks at most some `time`.
 // Errors: the cluster is not reached; kNotFound (no such run, and no folder).
 Result<nlohmann::json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time);
 
-// Keeps the end that `look` shows, as AskStatus does. False if it shows none, or if somebody else keeps it.
+// Keeps the end that `look` shows and deletes the run, as AskStatus does. False if it shows none, if somebody else keeps it, or if
+// workers are still ending.
 bool FetchEnd(const JobStore& store, const ClusterJob& job, const kubernetes::RunLook& look);
 
 // The status of a run that has ended, from what it has left.

@@ -17,6 +17,10 @@ constexpr std::chrono::milliseconds kOnePress{20};
 
 }  // namespace
 
+std::string DeletionText(bool by_us) {
+  return by_us ? "killed by the user" : "somebody has deleted the run from the cluster";
+}
+
 void FollowCore::Explain(const std::string& sentence, Actions* actions) {
   if (sentence == explained_) return;
   explained_ = sentence;
@@ -77,8 +81,7 @@ FollowCore::Actions FollowCore::Looked(const RunLook& look) {
   if (look.finished) {
     end(Kind::kEnd, *look.finished);
   } else if (look.gone) {
-    end(Kind::kGone,
-        deleting_ ? "killed by the user" : "somebody has deleted the run from the cluster");
+    end(Kind::kGone, DeletionText(deleting_));
   } else if (const auto failure = CoordinatorFailure(look.scene)) {
     end(Kind::kFailed, *failure);
   } else {

@@ -34,6 +34,9 @@ struct FollowAction {
   bool operator==(const FollowAction&) const = default;
 };
 
+// Why a run is gone: by whom it was deleted.
+std::string DeletionText(bool by_us);
+
 class FollowCore {
  public:
   using Actions = std::vector<FollowAction>;

@@ -23,6 +23,7 @@ using nlohmann::json;
 
 constexpr BackoffPolicy kAgain{250ms, 2000ms};
 constexpr Duration kStopTime = 15s;
+constexpr Duration kWorkersTime = 45s;  // the grace of a pod, and then some
 constexpr Duration kClearTime = 90s;
 constexpr auto kLeftEvery = 250ms;
 
@@ -122,8 +123,21 @@ class Follower {
     over_ = true;
   }
 
+  // Whether the run has been deleted beneath a coordinator that then calls it a failure of its own.
+  bool WasDeleted() const {
+    const json finished = json::parse(outcome_.finished, nullptr, false);
+    if (FieldOr<std::string>(finished, "phase", "") != "failed") return false;
+    const auto look = run_.Look({.deadline = MonotonicNow() + kStopTime});
+    return look && look->gone;
+  }
+
   void Conclude() {
-    if (outcome_.finished.empty()) {
+    if (!outcome_.finished.empty() && WasDeleted()) {
+      outcome_.finished.clear();
+      Substitute(core_.deleting() ? "stopped" : "failed", DeletionText(core_.deleting()));
+    }
+    const bool by_coordinator = !outcome_.finished.empty();
+    if (!by_coordinator) {
       // A `launcher stop --now` beside us has written why.
       const auto result = ReadFile(folder_.result());
       outcome_.finished = result ? result->substr(0, result->find('\n')) : WriteSubstitute();
@@ -142,6 +156,7 @@ class Follower {
         if (::poll(&wait, 1, 100) == 1 && !signals_.Read().empty()) enough.request_stop();
       }
     });
+    if (by_coordinator) AwaitWorkers(run_, enough.get_token());
     outcome_.left = ClearRun(run_, enough.get_token());
   }
 
@@ -171,6 +186,14 @@ Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
                                 JobObserver& observer, const SignalFd& signals) {
   MUSTER_ASSIGN(const auto inbox, Inbox::Create());
   return Follower(run, folder, observer, signals, *inbox).Run();
+}
+
+void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop) {
+  const TimePoint deadline = MonotonicNow() + kWorkersTime;
+  while (MonotonicNow() < deadline) {
+    const auto left = WorkersLeft(run.api(), run.namespace_name(), run.spec());
+    if ((left && left->empty()) || !PauseFor(kLeftEvery, stop)) return;
+  }
 }
 
 std::vector<std::string> ClearRun(const RemoteRun& run, const std::stop_token& stop) {

@@ -25,6 +25,10 @@ struct FollowOutcome {
 Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
                                 JobObserver& observer, const SignalFd& signals);
 
+// Waits until the workers' pods of a run that has ended are gone, at most some 45 s. Its coordinator sees to that: it tells those that
+// do not know yet, and after the deletion of the run it could not any more.
+void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop = {});
+
 // Deletes the run and waits until nothing of it is left, at most some 90 s: pods have their grace. Returns what is still there, or
 // why that cannot be told. Ends early when `stop` is requested.
 std::vector<std::string> ClearRun(const RemoteRun& run, const std::stop_token& stop = {});

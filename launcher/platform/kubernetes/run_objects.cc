@@ -116,6 +116,16 @@ Json CoordinatorPod(const ClusterRun& run) {
   return pod;
 }
 
+Status AddNames(k8s::ApiClient& api, const std::string& space, const k8s::Resource& resource,
+                const char* kind, const std::string& selector, std::vector<std::string>& names) {
+  MUSTER_ASSIGN(const k8s::ObjectList list,
+                api.List(resource, space, {.label_selector = selector}, Within(kAnswerTime)));
+  for (const json& item : list.items) {
+    names.push_back(fmt::format("{} {}", kind, StringAt(item, {"metadata", "name"})));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string RunSelector(const JobSpec& spec) {
@@ -191,14 +201,16 @@ Status RemoveRun(k8s::ApiClient& api, const std::string& namespace_name, const J
 Result<std::vector<std::string>> WhatIsLeft(k8s::ApiClient& api, const std::string& namespace_name,
                                             const JobSpec& spec) {
   std::vector<std::string> names;
-  for (const auto& [kind, resource] : {std::pair("job", k8s::kJobs), {"pod", k8s::kPods}}) {
-    MUSTER_ASSIGN(const k8s::ObjectList list,
-                  api.List(resource, namespace_name, {.label_selector = RunSelector(spec)},
-                           Within(kAnswerTime)));
-    for (const json& item : list.items) {
-      names.push_back(fmt::format("{} {}", kind, StringAt(item, {"metadata", "name"})));
-    }
-  }
+  MUSTER_TRY(AddNames(api, namespace_name, k8s::kJobs, "job", RunSelector(spec), names));
+  MUSTER_TRY(AddNames(api, namespace_name, k8s::kPods, "pod", RunSelector(spec), names));
+  return names;
+}
+
+Result<std::vector<std::string>> WorkersLeft(k8s::ApiClient& api, const std::string& namespace_name,
+                                             const JobSpec& spec) {
+  std::vector<std::string> names;
+  const std::string selector = fmt::format("{},{}=worker", RunSelector(spec), kComponentLabel);
+  MUSTER_TRY(AddNames(api, namespace_name, k8s::kPods, "pod", selector, names));
   return names;
 }
 

@@ -38,9 +38,12 @@ Result<std::vector<Verdict>> CheckRun(k8s::ApiClient& api, ClusterRun run,
 Status RemoveRun(k8s::ApiClient& api, const std::string& namespace_name, const JobSpec& spec,
                  const std::string& uid);
 
-// The names of the run's Job and pods that are still there.
+// The names of the run's Job and pods that are still there: "job x", "pod y".
 Result<std::vector<std::string>> WhatIsLeft(k8s::ApiClient& api, const std::string& namespace_name,
                                             const JobSpec& spec);
+// The same of the workers' pods only.
+Result<std::vector<std::string>> WorkersLeft(k8s::ApiClient& api, const std::string& namespace_name,
+                                             const JobSpec& spec);
 
 // "muster.dev/run=1a2b3..."
 std::string RunSelector(const JobSpec& spec);
