@@ -13,7 +13,7 @@ sources = $(shell find runtime collectives k8s launcher models tests -name '*.h'
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim bench cluster-bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
@@ -28,7 +28,7 @@ help:
 	@echo 'make cluster  starts such a cluster to run jobs on (NODES=4); make cluster-down stops it'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
-	@echo 'make bench    the benchmarks of docs/benchmarks.md'
+	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -94,6 +94,10 @@ sim: build
 
 bench: build
 	python3 tests/bench/bench.py $(ARGS)
+
+cluster-bench: build
+	@tools/setup cluster
+	python3 tests/bench/cluster_bench.py $(ARGS)
 
 chaos: build
 	python3 tests/chaos/chaos.py --seconds $(SECONDS) --seed $(SEED) $(ARGS)
