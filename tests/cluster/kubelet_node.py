@@ -76,11 +76,16 @@ class KubeletNode(Machine):
         self.sweeper.wait(timeout=SWEEP_SECONDS + 5)
 
 
+def tops(group):
+    """The folders of a node's root group: one in each hierarchy."""
+    return [path for pattern in (group, f"*/{group}") for path in GROUPS.glob(pattern)]
+
+
 def sweep(group):
     """Removes the control groups of a node once it has ended, which is when standard input ends."""
     sys.stdin.buffer.read()
     deadline = time.monotonic() + SWEEP_SECONDS
-    while left := [path for pattern in (group, f"*/{group}") for path in GROUPS.glob(pattern)]:
+    while left := tops(group):
         for top in left:
             for folder, _, _ in os.walk(top, topdown=False):
                 try:

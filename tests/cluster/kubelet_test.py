@@ -198,7 +198,7 @@ class Traces(KubeletTest):
 
     def left(self, node):
         """Processes and control groups of a node."""
-        return processes.of_home(node.folder), [*kubelet_node.GROUPS.glob(f"**/{node.group}")]
+        return processes.of_home(node.folder), kubelet_node.tops(node.group)
 
     def test_nothing_is_left_of_a_node_that_is_closed_nor_when_the_owner_of_the_cluster_is_killed(self):
         first = kubelet_node.KubeletNode(self.cluster, "first", images=[self.probe])
