@@ -23,8 +23,10 @@ std::string NameOf(const json& object) { return StringAt(object, {"metadata", "n
 
 // What a component has said, as the end of a sentence: on one line, without what repeats itself.
 std::string Said(std::string message) {
-  // "0/1 nodes are available: ... preemption: 0/1 nodes are available: ..."
-  if (const size_t at = message.find(" preemption: "); at != message.npos) message.resize(at);
+  // "0/1 nodes are available: ... no new claims to deallocate, preemption: 0/1 nodes are available: ..."
+  for (const std::string_view rest : {" preemption: ", " no new claims to deallocate"}) {
+    message.resize(std::min(message.find(rest), message.size()));
+  }
   // "Error creating: pods "x-coordinator-5kd2f" is forbidden: exceeded quota: ...", with a new name each time
   constexpr std::string_view kForbidden = "\" is forbidden: ";
   if (const size_t at = message.find(kForbidden); at != message.npos) {

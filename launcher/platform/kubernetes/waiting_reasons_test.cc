@@ -64,8 +64,14 @@ TEST(WhyPodWaits, TellsWhatTheSchedulerMisses) {
   const json pod = Pod("p", kNowhere,
                        Unscheduled("0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 "
                                    "nodes are available: 2 No preemption victims found."));
-  EXPECT_EQ(WhyPodWaits(pod, {}),
-            "pod p has no node yet: 0/2 nodes are available: 2 Insufficient cpu");
+  const std::string wanted = "pod p has no node yet: 0/2 nodes are available: 2 Insufficient cpu";
+  EXPECT_EQ(WhyPodWaits(pod, {}), wanted);
+  // Since Kubernetes 1.34.
+  const json newer =
+      Pod("p", kNowhere,
+          Unscheduled("0/2 nodes are available: 2 Insufficient cpu. no new claims to "
+                      "deallocate, preemption: 0/2 nodes are available"));
+  EXPECT_EQ(WhyPodWaits(newer, {}), wanted);
 }
 
 TEST(WhyPodWaits, TakesTheSchedulersEventWhereThePodHasNoCondition) {
