@@ -115,6 +115,8 @@ void EnterFiles(const PodPlan& plan) {
     Require(made.get() >= 0, "create " + seen.string());
     Bind(plan.launcher.c_str(), seen);
   }
+  const fs::path build = fs::path(plan.launcher).parent_path().parent_path();
+  const UniqueFd built(plan.launcher.empty() ? -1 : ::open(build.c_str(), O_PATH | O_CLOEXEC));
   Require(::chroot(root.c_str()) == 0 && ::chdir("/") == 0, "chroot");
   // Folders that are mounts of their own on the machine are empty in the overlay.
   for (const char* name : {"/run", "/tmp"}) Mount("tmpfs", name, 0, "mode=1777");
@@ -133,6 +135,11 @@ void EnterFiles(const PodPlan& plan) {
       ::chmod(path.c_str(), 0444);
     }
     if (mount.read_only) Mount("tmpfs", mount.path, MS_REMOUNT | MS_RDONLY, "");
+  }
+  // What was built with the launcher is where it is, also below a folder that a volume hides.
+  if (built && !fs::exists(build)) {
+    fs::create_directories(build);
+    Bind(fmt::format("/proc/self/fd/{}", built.get()).c_str(), build);
   }
   if (plan.read_only_root) {
     Require(::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr) == 0,
