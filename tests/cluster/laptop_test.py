@@ -3,8 +3,6 @@
 pods of the restricted Pod Security Standard.
 
     MUSTER_BIN=build/bin tests/cluster/laptop_test.py
-
-Pods of process nodes see this machine's files, but for /tmp and /run: the binaries must lie elsewhere.
 """
 
 import json
