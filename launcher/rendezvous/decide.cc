@@ -321,12 +321,17 @@ void Coordinator::DecidePlanned() {
   Propose(chosen, false, reason);
 }
 
-// Slots follow the wanted number; one that leaves stays until the generation without it is active.
+// Slots follow the wanted number; one that leaves stays until the generation without it has taken its first step: before that the
+// slowest of the others may still be reading from it how the vote has ended.
 void Coordinator::UpdateSlots() {
   std::vector<std::string> slots = TargetSlots();
+  const bool switching = change_ && state_.active && !active_dead_;
   for (const std::string& slot : state_.slots) {
-    const bool in_use =
-        (state_.active && state_.active->RankOf(slot) >= 0 && InActive(slot)) || InProposed(slot);
+    const auto found = workers_.find(slot);
+    const bool left_just_now = switching && Contains(last_members_, slot) &&
+                               found != workers_.end() && Usable(found->second);
+    const bool in_use = (state_.active && state_.active->RankOf(slot) >= 0 && InActive(slot)) ||
+                        InProposed(slot) || left_just_now;
     if (in_use && !Contains(slots, slot)) slots.push_back(slot);
   }
   std::sort(slots.begin(), slots.end(), BySlotNumber);

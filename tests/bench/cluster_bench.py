@@ -81,6 +81,8 @@ class ClusterBench(fixture.ClusterTest):
             change = self.job.wait_left(pod, 60)
             notices.append((seconds(change["time"]) - asked) * 1e3)
             redone.append(change["steps_redone"])
+            if change["steps_redone"]:
+                print(f"{change['steps_redone']} step redone: {change['cause']}")
             self.job.wait_world(3, 120, after=before + 1)
             joins.append(self.join(known.keys()) * 1e3)
 

@@ -330,7 +330,7 @@ TEST(Rights, OfAUserIncludeThoseOfTheCoordinator) {
   EXPECT_EQ(At(user[1], "/metadata/namespace"), "\"team\"");
   const Json& rules = user[0]["rules"];
   const Json coordinator = CoordinatorRights(MakeRun())[1]["rules"];
-  EXPECT_EQ(coordinator.size(), 6U);
+  EXPECT_EQ(coordinator.size(), 4U);
   for (const Json& rule : coordinator) {
     for (const Json& verb : rule["verbs"]) {
       EXPECT_TRUE(std::any_of(rules.begin(), rules.end(),
