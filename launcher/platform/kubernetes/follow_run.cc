@@ -97,7 +97,7 @@ class Follower {
 
   // Repeats `request` until it is granted or cannot be.
   void Ask(std::function<Status(const std::stop_token&)> request) {
-    request_ = std::jthread([this, request = std::move(request)](const std::stop_token& stop) {
+    request_ = std::jthread([request = std::move(request)](const std::stop_token& stop) {
       for (int attempt = 0; !stop.stop_requested(); ++attempt) {
         const Status granted = request(stop);
         if (granted || stop.stop_requested()) return;

@@ -22,7 +22,6 @@ using k8s::FakeExchange;
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 const std::string kSecret(64, 'a');
 constexpr const char* kProxy = "/api/v1/namespaces/lab/services/http:demo-01234:http/proxy/v1/";
