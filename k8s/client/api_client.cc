@@ -1,12 +1,11 @@
 #include "k8s/client/api_client.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <random>
 #include <utility>
 
 #include "k8s/client/json_fields.h"
+#include "runtime/base/pause.h"
 
 namespace muster::k8s {
 namespace {
@@ -21,15 +20,6 @@ constexpr size_t kMaxListed = 1'000'000;
 double Random01() {
   thread_local std::minstd_rand generator(std::random_device{}());
   return std::uniform_real_distribution<double>(0, 1)(generator);
-}
-
-// False if the wait was ended by `stop`.
-bool WaitFor(Duration wait, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_for(lock, stop, wait, [] { return false; });
-  return !stop.stop_requested();
 }
 
 const char* ContentType(PatchKind kind) {
@@ -136,7 +126,7 @@ Result<T> ApiClient::Attempts(
     std::optional<Duration> wait;
     if (call.retry) wait = retry.Next(failure, MonotonicNow(), call.deadline, Random01());
     if (!wait) return tl::unexpected<Error>(std::move(failure.error));
-    if (!WaitFor(*wait, call.stop)) return Err(Code::kCancelled, "{}: given up", request.path);
+    if (!PauseFor(*wait, call.stop)) return Err(Code::kCancelled, "{}: given up", request.path);
   }
 }
 

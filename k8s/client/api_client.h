@@ -42,6 +42,14 @@ struct Call {
   ApiFailure* failure = nullptr;  // if the call fails: is set to what its last attempt came to
 };
 
+inline Call Within(Duration time, const std::stop_token& stop = {}) {
+  return {.deadline = MonotonicNow() + time, .stop = stop};
+}
+// With one attempt.
+inline Call OnceWithin(Duration time, const std::stop_token& stop = {}) {
+  return {.deadline = MonotonicNow() + time, .stop = stop, .retry = false};
+}
+
 struct ListOptions {
   std::string label_selector;
   std::string field_selector;

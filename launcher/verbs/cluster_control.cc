@@ -27,17 +27,13 @@ constexpr std::chrono::seconds kAskTime{60};  // for a coordinator that is just 
 constexpr std::chrono::seconds kStopTime{150};
 constexpr int kLookEveryMs = 500;
 
-k8s::Call Within(Duration time, bool retry = true) {
-  return {.deadline = MonotonicNow() + time, .retry = retry};
-}
-
 // The error of a coordinator that does not answer, with the reason.
 Error Unanswered(const ClusterJob& job, const Error& error, const std::string& hint) {
   if (error.code != Code::kUnavailable && error.code != Code::kDeadlineExceeded &&
       error.code != Code::kNotFound) {
     return error;
   }
-  const auto look = job.run->Look(Within(kLookTime));
+  const auto look = job.run->Look(k8s::Within(kLookTime));
   if (!look) return look.error();
   if (look->gone) return {Code::kNotFound, fmt::format("{} is not there any more", job.name), ""};
   if (look->finished) {
@@ -81,7 +77,7 @@ int Report(const Invocation& invocation, const ClusterJob& job, const json& stat
 int DeleteNow(const Invocation& invocation, const JobStore& store, const ClusterJob& job,
               const std::string& message) {
   // How far it came, if it still tells.
-  const auto last = job.run->Status(Within(kLastStatusTime, false));
+  const auto last = job.run->Status(k8s::OnceWithin(kLastStatusTime));
   const Status removed = kubernetes::RemoveRun(job.run->api(), job.run->namespace_name(),
                                                job.run->spec(), job.run->uid());
   if (!removed) return ReportClusterFailure("stop", removed.error());
@@ -108,7 +104,7 @@ Result<std::optional<Stopped>> LookForEnd(const JobStore& store, const ClusterJo
     MUSTER_ASSIGN(json status, store.ReadStatus(job.name));
     return Stopped{std::move(status), kubernetes::ClearRun(*job.run)};
   }
-  MUSTER_ASSIGN(const RunLook look, job.run->Look(Within(kLookTime)));
+  MUSTER_ASSIGN(const RunLook look, job.run->Look(k8s::Within(kLookTime)));
   if (look.gone) {
     MUSTER_ASSIGN(json status, AskStatus(store, job, kLookTime));
     return Stopped{std::move(status), {}};
@@ -128,9 +124,9 @@ Result<std::optional<Stopped>> LookForEnd(const JobStore& store, const ClusterJo
 Result<bool> AskToStop(const ClusterJob& job) {
   std::string told;
   for (const TimePoint deadline = MonotonicNow() + kAskTime;;) {
-    const auto asked = job.run->Stop(false, "stopped by launcher stop", Within(kAnswerTime));
+    const auto asked = job.run->Stop(false, "stopped by launcher stop", k8s::Within(kAnswerTime));
     if (asked || asked.error().code == Code::kFailedPrecondition) return true;
-    MUSTER_ASSIGN(const RunLook look, job.run->Look(Within(kLookTime)));
+    MUSTER_ASSIGN(const RunLook look, job.run->Look(k8s::Within(kLookTime)));
     if (look.gone || look.finished) return true;
     if (!look.started) return false;
     const std::string why = kubernetes::WhyCoordinatorWaits(look.scene);
@@ -148,8 +144,8 @@ Result<bool> AskToStop(const ClusterJob& job) {
 
 Result<int> ResizeClusterJob(const Invocation& invocation, const ClusterJob& job,
                              const WorkerRange& workers) {
-  const auto before = job.run->Status(Within(kLookTime, false));
-  const auto answer = job.run->Resize(workers, Within(kAnswerTime));
+  const auto before = job.run->Status(k8s::OnceWithin(kLookTime));
+  const auto answer = job.run->Resize(workers, k8s::Within(kAnswerTime));
   if (!answer) {
     return ReportClusterFailure(
         "resize", Unanswered(job, answer.error(), "try again once the coordinator answers"));

@@ -25,8 +25,6 @@ constexpr const char* kHidden = "cannot be seen with these rights";
 const k8s::Resource kNodePools{
     .group = "karpenter.sh", .version = "v1", .plural = "nodepools", .namespaced = false};
 
-k8s::Call Within(Duration time) { return {.deadline = MonotonicNow() + time}; }
-
 std::string Hidden(const Error& error) {
   return error.code == Code::kPermissionDenied ? kHidden : error.message;
 }
@@ -50,7 +48,7 @@ Finding CheckVersion(const json& version, const std::string& server) {
 
 Finding CheckRights(k8s::ApiClient& api, const std::string& space, bool own_account) {
   const auto missing = kubernetes::MissingRights(api, space, kubernetes::RightsToRun(own_account),
-                                                 Within(kReviewTime));
+                                                 k8s::Within(kReviewTime));
   if (!missing) return {"rights", false, missing.error().message};
   if (missing->empty()) return {"rights", true, "all that jobs need in namespace " + space};
   return {"rights", false,
@@ -83,7 +81,7 @@ Finding CheckObjects(k8s::ApiClient& api, const kubernetes::ClusterRun& run) {
 
 Finding CheckPodSecurity(k8s::ApiClient& api, const std::string& space) {
   const char* meets = "pods of jobs meet \"restricted\", the strictest level";
-  const auto object = api.Get({k8s::kNamespaces, "", space, ""}, Within(kAnswerTime));
+  const auto object = api.Get({k8s::kNamespaces, "", space, ""}, k8s::Within(kAnswerTime));
   if (!object) {
     const bool gone = object.error().code == Code::kNotFound;
     return {"pod security", !gone,
@@ -110,7 +108,7 @@ bool CountsObjects(const std::string& key) {
 }
 
 Finding CheckQuota(k8s::ApiClient& api, const std::string& space) {
-  const auto list = api.List(k8s::kResourceQuotas, space, {}, Within(kAnswerTime));
+  const auto list = api.List(k8s::kResourceQuotas, space, {}, k8s::Within(kAnswerTime));
   if (!list) return {"quota", true, Hidden(list.error())};
   Finding finding{"quota", true, ""};
   for (const json& quota : list->items) {
@@ -140,7 +138,7 @@ bool IsReady(const json& node) {
 }
 
 Finding CheckNodes(k8s::ApiClient& api) {
-  const auto list = api.List(k8s::kNodes, "", {}, Within(kAnswerTime));
+  const auto list = api.List(k8s::kNodes, "", {}, k8s::Within(kAnswerTime));
   if (!list) return {"nodes", true, Hidden(list.error())};
   int ready = 0;
   int64_t gpus = 0;
@@ -155,12 +153,12 @@ Finding CheckNodes(k8s::ApiClient& api) {
 }
 
 Finding CheckAutoscaler(k8s::ApiClient& api) {
-  const auto pools = api.List(kNodePools, "", {}, Within(kAnswerTime));
+  const auto pools = api.List(kNodePools, "", {}, k8s::Within(kAnswerTime));
   if (pools && !pools->items.empty()) {
     return {"autoscaler", true, fmt::format("Karpenter with {} node pools", pools->items.size())};
   }
   const auto status = api.Get({k8s::kConfigMaps, "kube-system", "cluster-autoscaler-status", ""},
-                              Within(kAnswerTime));
+                              k8s::Within(kAnswerTime));
   if (status) return {"autoscaler", true, "the cluster autoscaler"};
   const bool hidden = (!pools && pools.error().code == Code::kPermissionDenied) ||
                       status.error().code == Code::kPermissionDenied;
@@ -176,8 +174,7 @@ Result<int> RunClusterDoctor(const Invocation& invocation) {
       fmt::format("{} ({})", target.config.cluster.server, target.config.origin);
   MUSTER_ASSIGN(const auto api, k8s::ApiClient::Create(std::move(target.config)));
   // Once: who asks a doctor wants to know what is wrong now.
-  const auto version =
-      api->GetDocument("/version", {.deadline = MonotonicNow() + kAnswerTime, .retry = false});
+  const auto version = api->GetDocument("/version", k8s::OnceWithin(kAnswerTime));
   if (!version) {
     const Finding unreached{"cluster", false,
                             fmt::format("{}: {}", server, version.error().ToString())};

@@ -27,10 +27,6 @@ using nlohmann::ordered_json;
 constexpr std::chrono::seconds kAnswerTime{15};
 constexpr size_t kMostEventBytes = size_t{64} << 20;
 
-k8s::Call Within(Duration time, bool retry = true) {
-  return {.deadline = MonotonicNow() + time, .retry = retry};
-}
-
 // Prints events as they come to the core; the rest of what it decides is not for a verb that only looks.
 class EventPrinter {
  public:
@@ -72,7 +68,7 @@ class EventPrinter {
 
 // All that there is now, in one answer.
 Result<std::string> ReadEvents(const kubernetes::RemoteRun& run) {
-  MUSTER_ASSIGN(const auto stream, run.Events(0, false, Within(kAnswerTime)));
+  MUSTER_ASSIGN(const auto stream, run.Events(0, false, k8s::Within(kAnswerTime)));
   std::string text;
   while (text.size() < kMostEventBytes) {
     MUSTER_ASSIGN(const std::string bytes, stream->Read(MonotonicNow() + kAnswerTime));
@@ -96,7 +92,7 @@ void PrintAll(const std::string& text, bool as_json) {
 void KeepEndSeen(const JobStore& store, const ClusterJob& job, const kubernetes::RunLook& end) {
   if (!end.finished || !job.folder) return;
   kubernetes::AwaitWorkers(*job.run);
-  const auto look = job.run->Look(Within(kAnswerTime));
+  const auto look = job.run->Look(k8s::Within(kAnswerTime));
   if (look && look->gone) {
     (void)AfterDeletion(store, job);
   } else {
@@ -145,7 +141,7 @@ Result<int> ShowClusterEvents(const Invocation& invocation, const JobStore& stor
     PrintAll(*answer, invocation.json());
     return 0;
   }
-  const auto look = job.run->Look(Within(kAnswerTime));
+  const auto look = job.run->Look(k8s::Within(kAnswerTime));
   if (!look) return ReportClusterFailure("events", look.error());
   if (FetchEnd(store, job, *look) || look->gone) {
     const auto kept = job.folder ? ReadFile(job.folder->events()) : Result<std::string>("");
@@ -163,7 +159,7 @@ Result<int> ListClusterRuns(const Invocation& invocation) {
   MUSTER_ASSIGN(ClusterTarget target, ChooseTarget(invocation));
   const std::string space = target.place.namespace_name;
   MUSTER_ASSIGN(const auto api, k8s::ApiClient::Create(std::move(target.config)));
-  const auto runs = kubernetes::ListRuns(*api, space, "", Within(kAnswerTime));
+  const auto runs = kubernetes::ListRuns(*api, space, "", k8s::Within(kAnswerTime));
   if (!runs) return ReportClusterFailure("ps", runs.error());
   ordered_json list = ordered_json::array();
   std::vector<std::vector<std::string>> rows{

@@ -21,10 +21,6 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kAnswerTime{15};
 
-k8s::Call Within(Duration time, bool retry = true) {
-  return {.deadline = MonotonicNow() + time, .retry = retry};
-}
-
 std::string RunNames(const std::vector<ListedRun>& runs) {
   constexpr size_t kMost = 10;
   std::vector<std::string> names;
@@ -68,13 +64,13 @@ Result<FoundJob> FindInNamespace(const Invocation& invocation, const JobStore& s
   const std::string space = target.place.namespace_name;
   MUSTER_ASSIGN(auto api, k8s::ApiClient::Create(std::move(target.config)));
   MUSTER_ASSIGN(std::vector<ListedRun> runs,
-                kubernetes::ListRuns(*api, space, "", Within(kAnswerTime)));
+                kubernetes::ListRuns(*api, space, "", k8s::Within(kAnswerTime)));
   MUSTER_ASSIGN(ListedRun run, ChooseRun(std::move(runs), operands, space));
   FoundJob found{run.spec.name, std::nullopt};
   ClusterJob job{run.spec.name, nullptr, std::nullopt};
   if (FolderOf(store, run)) job.folder = store.Folder(run.spec.name);
   MUSTER_ASSIGN(std::string secret,
-                kubernetes::ReadRunSecret(*api, space, run.spec, Within(kAnswerTime)));
+                kubernetes::ReadRunSecret(*api, space, run.spec, k8s::Within(kAnswerTime)));
   job.run = std::make_unique<kubernetes::RemoteRun>(std::move(api), space, run.spec, run.uid,
                                                     std::move(secret));
   found.cluster = std::move(job);
@@ -149,7 +145,7 @@ bool FetchEnd(const JobStore& store, const ClusterJob& job, const RunLook& look)
 }
 
 Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time) {
-  const auto answer = job.run->Status(Within(time, false));
+  const auto answer = job.run->Status(k8s::OnceWithin(time));
   // A final one is kept with all that belongs to the end, once that is there.
   if (answer && !IsFinalPhase(FieldOr<std::string>(*answer, "phase", ""))) {
     if (job.folder && !store.IsHeld(job.name)) {
@@ -158,7 +154,7 @@ Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration ti
     }
     return *answer;
   }
-  MUSTER_ASSIGN(const RunLook look, job.run->Look(Within(time)));
+  MUSTER_ASSIGN(const RunLook look, job.run->Look(k8s::Within(time)));
   if (look.finished) {
     if (FetchEnd(store, job, look)) return store.ReadStatus(job.name);
     return EndOf(job.run->spec(), look);

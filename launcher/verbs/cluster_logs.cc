@@ -25,8 +25,6 @@ constexpr std::chrono::seconds kLookEvery{2};  // for new pods, and for the end
 constexpr std::chrono::seconds kLastLines{5};  // after the end of the job
 constexpr size_t kMostFollowed = 256;          // each is a stream through the API server
 
-k8s::Call Within(Duration time) { return {.deadline = MonotonicNow() + time}; }
-
 // "workers-7-1" is the second worker of pod "workers-7".
 bool IsOf(const std::string& worker, const std::string& pod) {
   return worker == pod || worker.starts_with(pod + "-");
@@ -38,7 +36,7 @@ Result<std::set<std::string>> Chosen(const Invocation& invocation, const Cluster
   for (const std::string& worker : SplitCommas(invocation.Get("workers"))) chosen.insert(worker);
   if (!invocation.Has("ranks")) return chosen;
   MUSTER_ASSIGN(const std::vector<int> ranks, ParseNumberList("--ranks", invocation.Get("ranks")));
-  MUSTER_ASSIGN(const json status, job.run->Status(Within(kAnswerTime)));
+  MUSTER_ASSIGN(const json status, job.run->Status(k8s::Within(kAnswerTime)));
   for (const int rank : ranks) {
     std::string found;
     for (const json& worker : FieldOr(status, "workers", json::array())) {
@@ -58,7 +56,7 @@ Result<std::set<std::string>> Chosen(const Invocation& invocation, const Cluster
 Result<std::vector<LoggingPod>> ChosenPods(const ClusterJob& job,
                                            const std::set<std::string>& chosen) {
   MUSTER_ASSIGN(std::vector<LoggingPod> pods,
-                kubernetes::PodsWithLogs(*job.run, Within(kAnswerTime)));
+                kubernetes::PodsWithLogs(*job.run, k8s::Within(kAnswerTime)));
   std::erase_if(pods, [&](const LoggingPod& pod) {
     if (chosen.empty()) return pod.id == "coordinator";
     return std::none_of(chosen.begin(), chosen.end(),
@@ -106,7 +104,7 @@ int Follow(const Invocation& invocation, const ClusterJob& job, const std::set<s
     if (ReaderIsGone() || (end && (now >= *end || logs.AllEnded()))) return 0;
     if (now < look_at) continue;
     look_at = now + kLookEvery;
-    const auto look = job.run->Look(Within(kAnswerTime));
+    const auto look = job.run->Look(k8s::Within(kAnswerTime));
     if (look && (look->gone || look->finished) && !end) end = now + kLastLines;
     if (const auto more = ChosenPods(job, chosen); more && more->size() <= kMostFollowed) {
       logs.Add(*more);

@@ -62,7 +62,7 @@ Result<ClusterRun> ReadRun(k8s::ApiClient& client, const RunRecord& record,
   run.file = std::move(*parsed);
   MUSTER_ASSIGN(run.image, ValueOf(record, kImageKey));
   MUSTER_ASSIGN(const json service, client.Get({k8s::kServices, pod.name_space, pod.run, ""},
-                                               {MonotonicNow() + kServerWait}));
+                                               k8s::Within(kServerWait)));
   run.coordinator_ip = FieldOr<std::string>(FieldOr<json>(service, "spec", {}), "clusterIP", "");
   if (!run.coordinator_ip.empty()) return run;
   return Err(Code::kFailedPrecondition, "the Service {} has no ClusterIP", pod.run);

@@ -1,9 +1,9 @@
 #include "launcher/platform/kubernetes/cluster_store.h"
 
-#include "launcher/platform/kubernetes/event_listener.h"
 #include "launcher/rendezvous/state_json.h"
 #include "runtime/base/backoff.h"
 #include "runtime/base/log.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {

@@ -1,12 +1,12 @@
 #include "launcher/platform/kubernetes/event_listener.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "launcher/job/fields.h"
 #include "runtime/base/backoff.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -24,10 +24,6 @@ constexpr Duration kStatusEvery = 1s;
 // A status has a line for each worker; of a large job it is asked less often.
 constexpr double kStatusBytesPerSecond = 64 << 10;
 constexpr size_t kLongestLine = size_t{16} << 20;
-
-k8s::Call Within(Duration time, const std::stop_token& stop, bool retry = true) {
-  return {.deadline = MonotonicNow() + time, .stop = stop, .retry = retry};
-}
 
 // "GET https://...: why" without the request.
 std::string Reason(const std::string& message) {
@@ -56,14 +52,6 @@ std::deque<News> Inbox::Take() {
   return std::exchange(news_, {});
 }
 
-bool PauseFor(Duration time, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_for(lock, stop, time, [] { return false; });
-  return !stop.stop_requested();
-}
-
 void EventListener::Listen(const std::stop_token& stop) {
   for (int attempt = 0; !stop.stop_requested();) {
     const Status ended = ReadEvents(stop);
@@ -79,7 +67,7 @@ void EventListener::Listen(const std::stop_token& stop) {
 }
 
 Status EventListener::ReadEvents(const std::stop_token& stop) {
-  MUSTER_ASSIGN(const auto stream, run_.Events(last_, true, Within(kOpenTime, stop)));
+  MUSTER_ASSIGN(const auto stream, run_.Events(last_, true, k8s::Within(kOpenTime, stop)));
   open_ = true;
   inbox_.Put([](FollowCore& core) { return core.Connected(); });
   TimePoint heard = MonotonicNow();
@@ -118,7 +106,7 @@ void EventListener::TakeLines(std::string* text, const std::stop_token& stop) {
 }
 
 Duration EventListener::AskStatus(const std::stop_token& stop, Duration time) {
-  const auto status = run_.Status(Within(time, stop, false));
+  const auto status = run_.Status(k8s::OnceWithin(time, stop));
   if (!status) return kStatusEvery;  // the stream tells what is wrong
   const std::string text = status->dump(-1, ' ', false, json::error_handler_t::replace);
   keep_status_(text);
@@ -129,7 +117,7 @@ Duration EventListener::AskStatus(const std::stop_token& stop, Duration time) {
 }
 
 void EventListener::Look(const std::stop_token& stop) {
-  auto look = run_.Look(Within(kLookTime, stop));
+  auto look = run_.Look(k8s::Within(kLookTime, stop));
   if (stop.stop_requested()) return;
   if (!look) {
     inbox_.Put([error = look.error()](FollowCore& core) { return core.LookFailed(error); });

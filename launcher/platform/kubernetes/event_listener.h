@@ -65,7 +65,4 @@ class EventListener {
   bool finished_ = false;
 };
 
-// False if the pause was ended by `stop`.
-bool PauseFor(Duration time, const std::stop_token& stop);
-
 }  // namespace muster::kubernetes

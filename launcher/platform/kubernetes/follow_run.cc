@@ -14,6 +14,7 @@
 #include "runtime/base/backoff.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -113,8 +114,7 @@ class Follower {
   }
 
   Status RequestStop(const std::stop_token& stop) {
-    MUSTER_TRY(run_.Stop(false, "stopped by SIGTERM",
-                         {.deadline = MonotonicNow() + kStopTime, .stop = stop}));
+    MUSTER_TRY(run_.Stop(false, "stopped by SIGTERM", k8s::Within(kStopTime, stop)));
     return {};
   }
 
@@ -127,7 +127,7 @@ class Follower {
   bool WasDeleted() const {
     const json finished = json::parse(outcome_.finished, nullptr, false);
     if (FieldOr<std::string>(finished, "phase", "") != "failed") return false;
-    const auto look = run_.Look({.deadline = MonotonicNow() + kStopTime});
+    const auto look = run_.Look(k8s::Within(kStopTime));
     return look && look->gone;
   }
 

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "k8s/client/json_fields.h"
-#include "launcher/platform/kubernetes/event_listener.h"
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/run_objects.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -89,7 +89,7 @@ std::vector<LogLine> ReadLogs(const RemoteRun& run, const std::vector<LoggingPod
   };
   std::vector<Row> rows;
   for (const auto& [id, pod] : pods) {
-    const k8s::Call call{.deadline = MonotonicNow() + kOpenTime};
+    const k8s::Call call = k8s::Within(kOpenTime);
     auto stream = run.api().PodLog(run.namespace_name(), pod, {.timestamps = true}, call);
     std::string text;
     std::string time;
@@ -138,7 +138,7 @@ void LogFollower::Read(const LoggingPod& pod, const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     if (!std::exchange(first, false) && !PauseFor(kAgain, stop)) break;
     auto stream = run_.api().PodLog(run_.namespace_name(), pod.pod, {.follow = true},
-                                    {.deadline = MonotonicNow() + kOpenTime, .stop = stop});
+                                    k8s::Within(kOpenTime, stop));
     if (!stream && stream.error().code == Code::kNotFound) break;
     if (!stream) continue;
     std::string text;

@@ -2,6 +2,7 @@
 
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -51,8 +52,7 @@ void RunMirror::Run(const std::stop_token& stop) {
         written_events_ = 0;
       }
     }
-    MutexLock lock(mutex_);
-    wake_.wait_for(mutex_, stop, kEventPeriod, [] { return false; });
+    PauseFor(kEventPeriod, stop);
   }
 }
 

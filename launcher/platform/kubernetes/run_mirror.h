@@ -4,7 +4,6 @@
 // Threading: one thread of its own. Ownership: record and control outlive it.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -14,7 +13,6 @@
 #include "launcher/job/job.h"
 #include "launcher/platform/kubernetes/run_record.h"
 #include "launcher/rendezvous/job_control.h"
-#include "runtime/base/thread_annotations.h"
 
 namespace muster::kubernetes {
 
@@ -32,15 +30,13 @@ class RunMirror {
   Status Finish(const std::string& finished, TimePoint deadline);
 
  private:
-  void Run(const std::stop_token& stop) EXCLUDES(mutex_);
+  void Run(const std::stop_token& stop);
   std::map<std::string, std::string> Changes();
 
   RunRecord& record_;
   JobControl& control_;
   uint64_t written_events_ = 0;  // NextEvent() then
-  Mutex mutex_;
-  std::condition_variable_any wake_;
-  std::jthread thread_;  // last: it uses all of the above
+  std::jthread thread_;          // last: it uses all of the above
 };
 
 // Puts the events and the status of a former coordinator into a new job folder.

@@ -13,10 +13,6 @@ constexpr std::chrono::seconds kAnswerTime{30};
 // Stands for the uid that the ConfigMap would get.
 constexpr const char* kNoUid = "00000000-0000-0000-0000-000000000000";
 
-k8s::Call Within(Duration time, const std::stop_token& stop = {}) {
-  return {.deadline = MonotonicNow() + time, .stop = stop};
-}
-
 std::string KindOf(const Json& object) { return object.at("kind").get<std::string>(); }
 std::string NameOf(const Json& object) {
   return object.at("metadata").at("name").get<std::string>();
@@ -86,11 +82,11 @@ bool IsOurs(const json& there, const Json& wanted) {
 Result<json> Make(k8s::ApiClient& api, const Json& object, const std::string& space,
                   const std::stop_token& stop) {
   k8s::ObjectRef where{.resource = ResourceOf(KindOf(object)), .namespace_name = space};
-  Result<json> made = api.Create(where, json(object), {}, Within(kAnswerTime, stop));
+  Result<json> made = api.Create(where, json(object), {}, k8s::Within(kAnswerTime, stop));
   if (made) return made;
   if (made.error().code == Code::kAlreadyExists) {
     where.name = NameOf(object);
-    Result<json> there = api.Get(where, Within(kAnswerTime, stop));
+    Result<json> there = api.Get(where, k8s::Within(kAnswerTime, stop));
     if (there && IsOurs(*there, object)) return there;
   }
   if (made.error().code == Code::kCancelled) return made;
@@ -119,7 +115,7 @@ Json CoordinatorPod(const ClusterRun& run) {
 Status AddNames(k8s::ApiClient& api, const std::string& space, const k8s::Resource& resource,
                 const char* kind, const std::string& selector, std::vector<std::string>& names) {
   MUSTER_ASSIGN(const k8s::ObjectList list,
-                api.List(resource, space, {.label_selector = selector}, Within(kAnswerTime)));
+                api.List(resource, space, {.label_selector = selector}, k8s::Within(kAnswerTime)));
   for (const json& item : list.items) {
     names.push_back(fmt::format("{} {}", kind, StringAt(item, {"metadata", "name"})));
   }
@@ -159,7 +155,8 @@ Result<std::vector<Verdict>> CheckRun(k8s::ApiClient& api, ClusterRun run,
   for (const Json& object : objects) {
     const k8s::ObjectRef where{.resource = ResourceOf(KindOf(object)),
                                .namespace_name = run.namespace_name};
-    const auto answer = api.Create(where, json(object), {.dry_run = true}, Within(kAnswerTime));
+    const auto answer =
+        api.Create(where, json(object), {.dry_run = true}, k8s::Within(kAnswerTime));
     // Whether the rights may be handed on is asked of the Role, and that is not there to be asked.
     const bool no_role = !answer && answer.error().code == Code::kNotFound &&
                          KindOf(object) == "RoleBinding" && verdicts.front().answer;
@@ -180,14 +177,14 @@ Status RemoveRun(k8s::ApiClient& api, const std::string& namespace_name, const J
       .resource = k8s::kConfigMaps, .namespace_name = namespace_name, .name = RunName(spec)};
   std::string owner = uid;
   if (owner.empty()) {
-    const auto there = api.Get(map, Within(kAnswerTime));
+    const auto there = api.Get(map, k8s::Within(kAnswerTime));
     if (!there && there.error().code == Code::kNotFound) return {};
     if (!there) return tl::unexpected(there.error());
     if (k8s::At(*there, {"data", "job.json"}) != json(spec.ToJson())) return {};
     owner = StringAt(*there, {"metadata", "uid"});
   }
   const Status deleted =
-      api.Delete(map, {.uid = owner, .propagation = "Background"}, Within(kAnswerTime));
+      api.Delete(map, {.uid = owner, .propagation = "Background"}, k8s::Within(kAnswerTime));
   // kAborted: another one has the name now.
   const bool gone = !deleted && (deleted.error().code == Code::kNotFound ||
                                  deleted.error().code == Code::kAborted);

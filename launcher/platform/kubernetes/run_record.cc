@@ -4,6 +4,7 @@
 
 #include "k8s/client/json_fields.h"
 #include "runtime/base/backoff.h"
+#include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -71,19 +72,14 @@ Result<json> Read(k8s::ApiClient& client, const k8s::ObjectRef& place, k8s::Call
 
 // Errors: kDeadlineExceeded (no time is left for another attempt), kCancelled.
 Status PauseAfterConflict(int attempt, const k8s::ObjectRef& place, const k8s::Call& call) {
-  const TimePoint until = MonotonicNow() + kConflictPause.Delay(attempt);
-  if (until >= call.deadline) {
+  const Duration pause = kConflictPause.Delay(attempt);
+  if (MonotonicNow() + pause >= call.deadline) {
     return Err(Code::kDeadlineExceeded,
                "ConfigMap {}: others have written it between each read and write of ours",
                place.name);
   }
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_until(lock, call.stop, until, [] { return false; });
-  if (call.stop.stop_requested())
-    return Err(Code::kCancelled, "ConfigMap {}: given up", place.name);
-  return {};
+  if (PauseFor(pause, call.stop)) return {};
+  return Err(Code::kCancelled, "ConfigMap {}: given up", place.name);
 }
 
 }  // namespace
