@@ -1,5 +1,6 @@
 #include "launcher/platform/kubernetes/cluster_store.h"
 
+#include "launcher/platform/kubernetes/objects.h"
 #include "launcher/rendezvous/state_json.h"
 #include "runtime/base/backoff.h"
 #include "runtime/base/log.h"

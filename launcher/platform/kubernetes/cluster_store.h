@@ -13,8 +13,6 @@
 
 namespace muster::kubernetes {
 
-inline constexpr std::string_view kStateKey = "state";
-
 class ClusterStore final : public StateStore {
  public:
   // Errors: kDataLoss (what a former coordinator has left cannot be read).

@@ -43,8 +43,7 @@ Json RunSecret(const ClusterRun& run, std::string_view secret) {
   Json object = OwnedObject(run, "v1", "Secret", RunName(run.spec), Labels(run.spec));
   object["type"] = "Opaque";
   object["immutable"] = true;
-  const std::string_view file = kSecretFile.substr(kSecretFile.rfind('/') + 1);
-  object["stringData"] = {{file, secret}};
+  object["stringData"] = {{kSecretKey, secret}};
   return object;
 }
 

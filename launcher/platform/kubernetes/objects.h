@@ -39,15 +39,23 @@ inline constexpr int kGraceSeconds = 30;  // from the signal to the kill of a co
 // In the containers. Both folders are memory: a disk would keep the autoscaler from emptying the node.
 inline constexpr std::string_view kWorkFolder =
     "/muster/job";  // writable, as /tmp; the rest is not
-inline constexpr std::string_view kSecretFile = "/muster/secret/secret";
+inline constexpr std::string_view kSecretFolder = "/muster/secret";
+inline constexpr std::string_view kSecretKey =
+    "secret";  // of the run's Secret; a file in that folder
 
 // The environment of the containers: MUSTER_RUN (the name of the ConfigMap), MUSTER_JOB (the id of the run), MUSTER_NAMESPACE, MUSTER_POD_NAME, MUSTER_POD_IP,
 // MUSTER_HOME (kWorkFolder), and for workers MUSTER_COORDINATOR (IP:PORT), MUSTER_POOL and MUSTER_DEVICES (workers of this pod).
 
-// The keys of the run's ConfigMap. The coordinator adds its state.
+// The keys of the run's ConfigMap: those it is made with, and those that the coordinator adds.
 inline constexpr std::string_view kJobKey = "job.json";           // JobSpec::ToJson
 inline constexpr std::string_view kJobFileKey = "job-file.json";  // ToJson of the JobFile
 inline constexpr std::string_view kImageKey = "image";
+inline constexpr std::string_view kEpochKey = "epoch";    // a number, one more for each coordinator
+inline constexpr std::string_view kStateKey = "state";    // CoordinatorState
+inline constexpr std::string_view kFleetKey = "fleet";    // FleetSaved
+inline constexpr std::string_view kStatusKey = "status";  // the status object
+inline constexpr std::string_view kEventsKey = "events";  // the newest, one JSON object a line
+inline constexpr std::string_view kResultKey = "result";  // the `finished` object, once
 
 struct ClusterRun {
   JobSpec spec;

@@ -42,7 +42,8 @@ Result<PodEnvironment> ReadPodEnvironment(bool worker) {
   MUSTER_ASSIGN(environment.pod, Variable("MUSTER_POD_NAME"));
   MUSTER_ASSIGN(environment.pod_ip, Variable("MUSTER_POD_IP"));
   MUSTER_ASSIGN(environment.home, Variable("MUSTER_HOME"));
-  MUSTER_ASSIGN(environment.secret, ReadFile(std::string(kSecretFile), kMaxSecretBytes));
+  MUSTER_ASSIGN(environment.secret,
+                ReadFile(std::filesystem::path(kSecretFolder) / kSecretKey, kMaxSecretBytes));
   while (environment.secret.ends_with('\n')) environment.secret.pop_back();
   if (!worker) return environment;
   MUSTER_ASSIGN(environment.coordinator, Variable("MUSTER_COORDINATOR"));

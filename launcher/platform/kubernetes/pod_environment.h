@@ -17,7 +17,7 @@ struct PodEnvironment {
   std::string pod;             // MUSTER_POD_NAME
   std::string pod_ip;          // MUSTER_POD_IP
   std::filesystem::path home;  // MUSTER_HOME: a folder that can be written
-  std::string secret;          // the content of kSecretFile
+  std::string secret;          // the content of the file kSecretKey
   // Of workers.
   std::string coordinator;  // MUSTER_COORDINATOR: IP:PORT
   std::string pool;         // MUSTER_POOL

@@ -64,7 +64,6 @@ void AddVariables(const ClusterRun& run, Json& environment) {
 // A container that can write to memory only.
 Json Container(const ClusterRun& run, std::string_view name,
                const std::vector<std::string>& command, const Json& environment) {
-  const std::string secrets(kSecretFile.substr(0, kSecretFile.rfind('/')));
   return {{"name", name},
           {"image", run.image},
           {"command", command},
@@ -75,7 +74,7 @@ Json Container(const ClusterRun& run, std::string_view name,
             {"readOnlyRootFilesystem", true},
             {"capabilities", {{"drop", Json::array({"ALL"})}}}}},
           {"volumeMounts",
-           Json::array({{{"name", "secret"}, {"mountPath", secrets}, {"readOnly", true}},
+           Json::array({{{"name", "secret"}, {"mountPath", kSecretFolder}, {"readOnly", true}},
                         {{"name", "job"}, {"mountPath", kWorkFolder}},
                         {{"name", "tmp"}, {"mountPath", "/tmp"}}})}};
 }

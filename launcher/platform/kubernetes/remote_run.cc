@@ -37,8 +37,8 @@ Result<json> ObjectOf(const k8s::HttpResponse& response) {
              response.head.status);
 }
 
-std::optional<std::string> KeyOf(const json& map, const char* key) {
-  const json& value = At(map, {"data", key});
+std::optional<std::string> KeyOf(const json& map, std::string_view key) {
+  const json& value = At(map, {"data", key.data()});
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) return std::nullopt;
   return value.get<std::string>();
 }
@@ -97,10 +97,10 @@ Result<RunLook> RemoteRun::Look(const k8s::Call& call) const {
   const bool another = map && !uid_.empty() && StringAt(*map, {"metadata", "uid"}) != uid_;
   look.gone = !map || another;
   if (look.gone) return look;
-  look.started = KeyOf(*map, "epoch").has_value();
-  look.finished = KeyOf(*map, "result");
-  look.status = KeyOf(*map, "status").value_or("");
-  look.events = KeyOf(*map, "events").value_or("");
+  look.started = KeyOf(*map, kEpochKey).has_value();
+  look.finished = KeyOf(*map, kResultKey);
+  look.status = KeyOf(*map, kStatusKey).value_or("");
+  look.events = KeyOf(*map, kEventsKey).value_or("");
   return look;
 }
 
@@ -139,11 +139,11 @@ Result<std::vector<ListedRun>> ListRuns(k8s::ApiClient& api, const std::string& 
                 api.List(k8s::kConfigMaps, namespace_name, {.label_selector = selector}, call));
   std::vector<ListedRun> runs;
   for (const json& map : list.items) {
-    auto spec = JobSpec::FromJson(KeyOf(map, kJobKey.data()).value_or(""));
+    auto spec = JobSpec::FromJson(KeyOf(map, kJobKey).value_or(""));
     if (!spec || RunName(*spec) != StringAt(map, {"metadata", "name"})) continue;
     runs.push_back({std::move(*spec), StringAt(map, {"metadata", "uid"}),
-                    KeyOf(map, "status").value_or(""), KeyOf(map, "epoch").has_value(),
-                    KeyOf(map, "result")});
+                    KeyOf(map, kStatusKey).value_or(""), KeyOf(map, kEpochKey).has_value(),
+                    KeyOf(map, kResultKey)});
   }
   std::stable_sort(runs.begin(), runs.end(), [](const ListedRun& a, const ListedRun& b) {
     return a.spec.created_ms > b.spec.created_ms;
@@ -155,10 +155,9 @@ Result<std::string> ReadRunSecret(k8s::ApiClient& api, const std::string& namesp
                                   const JobSpec& spec, const k8s::Call& call) {
   const std::string name = RunName(spec);
   MUSTER_ASSIGN(const json object, api.Get({k8s::kSecrets, namespace_name, name, ""}, call));
-  const std::string key(kSecretFile.substr(kSecretFile.rfind('/') + 1));
-  const auto secret = k8s::DecodeBase64(StringAt(object, {"data", key.c_str()}));
+  const auto secret = k8s::DecodeBase64(StringAt(object, {"data", kSecretKey.data()}));
   if (!secret || secret->empty()) {
-    return Err(Code::kDataLoss, "the Secret {} holds no key \"{}\"", name, key);
+    return Err(Code::kDataLoss, "the Secret {} holds no key \"{}\"", name, kSecretKey);
   }
   return *secret;
 }

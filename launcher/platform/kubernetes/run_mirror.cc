@@ -1,5 +1,6 @@
 #include "launcher/platform/kubernetes/run_mirror.h"
 
+#include "launcher/platform/kubernetes/objects.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "runtime/base/pause.h"

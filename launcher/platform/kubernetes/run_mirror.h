@@ -16,9 +16,6 @@
 
 namespace muster::kubernetes {
 
-inline constexpr std::string_view kStatusKey = "status";
-inline constexpr std::string_view kEventsKey = "events";  // the newest, one JSON object a line
-inline constexpr std::string_view kResultKey = "result";  // the `finished` object
 inline constexpr size_t kMaxEventBytes = 128 << 10;
 
 class RunMirror {

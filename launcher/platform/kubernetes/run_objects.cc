@@ -71,7 +71,7 @@ tl::unexpected<Error> Refused(const Json& object, const std::string& space, cons
 // Whether `there` is the object that we wanted to make: an answer of the server may have been lost.
 bool IsOurs(const json& there, const Json& wanted) {
   if (KindOf(wanted) == "ConfigMap") {
-    return k8s::At(there, {"data", "job.json"}) == json(wanted.at("data").at("job.json"));
+    return k8s::At(there, {"data", kJobKey.data()}) == json(wanted.at("data").at(kJobKey.data()));
   }
   const json& owners = k8s::At(there, {"metadata", "ownerReferences"});
   return owners.is_array() && owners.size() == 1 &&
@@ -180,7 +180,7 @@ Status RemoveRun(k8s::ApiClient& api, const std::string& namespace_name, const J
     const auto there = api.Get(map, k8s::Within(kAnswerTime));
     if (!there && there.error().code == Code::kNotFound) return {};
     if (!there) return tl::unexpected(there.error());
-    if (k8s::At(*there, {"data", "job.json"}) != json(spec.ToJson())) return {};
+    if (k8s::At(*there, {"data", kJobKey.data()}) != json(spec.ToJson())) return {};
     owner = StringAt(*there, {"metadata", "uid"});
   }
   const Status deleted =

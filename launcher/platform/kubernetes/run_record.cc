@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "k8s/client/json_fields.h"
+#include "launcher/platform/kubernetes/objects.h"
 #include "runtime/base/backoff.h"
 #include "runtime/base/pause.h"
 

@@ -23,7 +23,6 @@ namespace muster::kubernetes {
 
 // What the API server accepts in all values of a ConfigMap together.
 inline constexpr size_t kMaxRecordBytes = size_t{1} << 20;
-inline constexpr std::string_view kEpochKey = "epoch";
 
 class RunRecord {
  public:

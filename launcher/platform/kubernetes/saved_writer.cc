@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "launcher/platform/kubernetes/fleet_json.h"
+#include "launcher/platform/kubernetes/objects.h"
 #include "runtime/base/backoff.h"
 
 namespace muster::kubernetes {

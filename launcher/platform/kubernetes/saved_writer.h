@@ -16,8 +16,6 @@
 
 namespace muster::kubernetes {
 
-inline constexpr std::string_view kFleetKey = "fleet";
-
 class SavedWriter {
  public:
   // How an attempt to write number `number` ended. It is repeated after all errors but those after which the record is not ours.
