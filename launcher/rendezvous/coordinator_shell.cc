@@ -72,9 +72,11 @@ Status CoordinatorShell::CheckResize(int min_workers, int max_workers) {
   return Err(Code::kInvalidArgument, "{}", *objection);
 }
 
-std::string CoordinatorShell::StatusText() {
+std::string CoordinatorShell::StatusText() { return TextOf(CurrentStatus()); }
+
+std::string CoordinatorShell::TextOf(const JobStatus& status) const {
   const std::string platform = options_.platform_status ? options_.platform_status() : "";
-  return StatusJson(options_.job, CurrentStatus(), platform);
+  return StatusJson(options_.job, status, platform);
 }
 
 std::vector<std::string> CoordinatorShell::ReadEvents(uint64_t from, size_t limit) {
@@ -216,7 +218,7 @@ void CoordinatorShell::StatusLoop(std::stop_token stop) {
 
 void CoordinatorShell::WriteStatus() {
   const JobStatus status = CurrentStatus();
-  const Status written = WriteFileAtomically(options_.folder.status(), StatusText() + "\n");
+  const Status written = WriteFileAtomically(options_.folder.status(), TextOf(status) + "\n");
   if (written.has_value() != status_works_) {
     status_works_ = written.has_value();
     log::warn("status_file={} {}", options_.folder.status().string(),

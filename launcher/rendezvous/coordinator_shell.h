@@ -84,6 +84,7 @@ class CoordinatorShell final : public JobControl {
   void StatusLoop(std::stop_token stop) EXCLUDES(mutex_);
   void WriteStatus() EXCLUDES(mutex_);
   JobStatus CurrentStatus() EXCLUDES(mutex_);
+  std::string TextOf(const JobStatus& status) const;
 
   const ShellOptions options_;
   StateStore& store_;
