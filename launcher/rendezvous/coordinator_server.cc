@@ -1,15 +1,37 @@
 #include "launcher/rendezvous/coordinator_server.h"
 
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/files.h"
+
 namespace muster {
 
-CoordinatorOptions OptionsOf(const JobSpec& spec) {
-  CoordinatorOptions options;
-  options.job = spec.name;
-  options.min_workers = spec.min_workers;
-  options.max_workers = spec.max_workers;
-  options.heartbeat_timeout = std::chrono::milliseconds(spec.heartbeat_timeout_ms);
-  options.step_timeout = std::chrono::milliseconds(spec.step_timeout_ms);
-  options.start_timeout = std::chrono::milliseconds(spec.start_timeout_ms);
+namespace {
+
+// The step in the status.json that a former coordinator has left; 0 if there is none.
+uint64_t StepInStatus(const JobFolder& folder) {
+  const auto text = ReadFile(folder.status(), 1 << 20);
+  const auto status = nlohmann::json::parse(text.value_or(""), nullptr, false);
+  return status.is_object() ? status.value("step", uint64_t{0}) : 0;
+}
+
+}  // namespace
+
+ServerOptions ServerOptionsOf(const JobSpec& spec, const JobFolder& folder,
+                              const std::string& platform, const std::string& secret) {
+  CoordinatorOptions coordinator;
+  coordinator.job = spec.name;
+  coordinator.known_step = StepInStatus(folder);
+  coordinator.min_workers = spec.min_workers;
+  coordinator.max_workers = spec.max_workers;
+  coordinator.heartbeat_timeout = std::chrono::milliseconds(spec.heartbeat_timeout_ms);
+  coordinator.step_timeout = std::chrono::milliseconds(spec.step_timeout_ms);
+  coordinator.start_timeout = std::chrono::milliseconds(spec.start_timeout_ms);
+  const WallTime created(std::chrono::milliseconds(spec.created_ms));
+  ServerOptions options{.shell = {{spec.name, platform}, coordinator, folder, created}};
+  options.service.job = spec.id;
+  options.service.secret = secret;
+  options.service.job_text = spec.ToJson();
   return options;
 }
 

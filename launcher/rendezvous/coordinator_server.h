@@ -21,8 +21,10 @@ struct ServerOptions {
   std::optional<GatewayPlace> gateway;  // none: no HTTP
 };
 
-// The options of a coordinator that follow from the job, whatever the platform.
-CoordinatorOptions OptionsOf(const JobSpec& spec);
+// What follows from the job, whatever the platform. The step that a former coordinator has shown in the folder's status.json is
+// known to this one.
+ServerOptions ServerOptionsOf(const JobSpec& spec, const JobFolder& folder,
+                              const std::string& platform, const std::string& secret);
 
 class CoordinatorServer {
  public:

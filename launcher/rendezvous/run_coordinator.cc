@@ -4,13 +4,11 @@
 
 #include <algorithm>
 #include <csignal>
-#include <nlohmann/json.hpp>
 
 #include "launcher/job/job.h"
 #include "launcher/process/signals.h"
 #include "launcher/rendezvous/coordinator_server.h"
 #include "launcher/rendezvous/journal.h"
-#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
 namespace muster {
@@ -18,25 +16,11 @@ namespace {
 
 constexpr std::chrono::seconds kGoodbye{2};  // for workers and agents to disconnect at the end
 
-// The step in the status.json that a former coordinator has left; 0 if there is none.
-uint64_t StepInStatus(const JobFolder& folder) {
-  const auto text = ReadFile(folder.status(), 1 << 20);
-  const auto status = nlohmann::json::parse(text.value_or(""), nullptr, false);
-  return status.is_object() ? status.value("step", uint64_t{0}) : 0;
-}
-
 Result<ServerOptions> MakeOptions(const JobSpec& spec, const JobFolder& folder,
                                   const WakeFd& finished, int port) {
-  CoordinatorOptions coordinator = OptionsOf(spec);
-  coordinator.known_step = StepInStatus(folder);
-  ServerOptions options{.shell = {{spec.name, "local"},
-                                  coordinator,
-                                  folder,
-                                  WallTime(std::chrono::milliseconds(spec.created_ms))}};
+  MUSTER_ASSIGN(const std::string secret, folder.ReadSecret());
+  ServerOptions options = ServerOptionsOf(spec, folder, "local", secret);
   options.shell.on_finished = [&finished](const std::string&) { finished.Notify(); };
-  options.service.job = spec.id;
-  MUSTER_ASSIGN(options.service.secret, folder.ReadSecret());
-  options.service.job_text = spec.ToJson();
   options.service.port = port;
   const Result<GatewayPlace> place = folder.ReadGateway();
   if (place) options.gateway = *place;

@@ -18,7 +18,6 @@
 #include "launcher/platform/kubernetes/run_mirror.h"
 #include "launcher/process/signals.h"
 #include "launcher/rendezvous/coordinator_server.h"
-#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
 namespace muster::kubernetes {
@@ -41,8 +40,7 @@ constexpr int kRequestThreads = 16;
 }
 
 Result<std::string> ValueOf(const RunRecord& record, std::string_view key) {
-  const auto found = record.data().find(std::string(key));
-  if (found != record.data().end()) return found->second;
+  if (const std::string* const found = record.Find(key)) return *found;
   return Err(Code::kDataLoss, "the run's ConfigMap has no key {}", key);
 }
 
@@ -159,11 +157,11 @@ class ClusterCoordinator {
         client_(client),
         record_(record),
         signals_(signals),
-        folder_(pod_.home / ".muster") {}
+        folder_(pod_.folder()) {}
 
   Result<int> Run() {
     // A former coordinator may have died while the pods ended.
-    if (record_.data().contains(std::string(kResultKey))) return EndPods();
+    if (record_.Find(kResultKey) != nullptr) return EndPods();
     MUSTER_ASSIGN(finished_wake_, WakeFd::Create());
     MUSTER_TRY(PrepareFolder());
     MUSTER_ASSIGN(const std::unique_ptr<ClusterStore> store, ClusterStore::Open(record_));
@@ -197,15 +195,9 @@ class ClusterCoordinator {
   }
 
   ServerOptions Options(Exchange& exchange) {
-    CoordinatorOptions coordinator = OptionsOf(run_.spec);
-    coordinator.slots_from_platform = true;
-    coordinator.start_timeout = kNoStartTimeout;
-    const auto status = json::parse(ReadFile(folder_.status()).value_or(""), nullptr, false);
-    coordinator.known_step = FieldOr<uint64_t>(status, "step", 0);
-    ServerOptions options{.shell = {{run_.spec.name, "kubernetes"},
-                                    coordinator,
-                                    folder_,
-                                    WallTime(std::chrono::milliseconds(run_.spec.created_ms))}};
+    ServerOptions options = ServerOptionsOf(run_.spec, folder_, "kubernetes", pod_.secret);
+    options.shell.coordinator.slots_from_platform = true;
+    options.shell.coordinator.start_timeout = kNoStartTimeout;
     options.shell.on_state = [&exchange](const CoordinatorState& state) {
       exchange.OnState(state);
     };
@@ -215,9 +207,6 @@ class ClusterCoordinator {
     };
     options.shell.on_fenced = LeaveAtOnce;
     options.shell.platform_status = [&exchange] { return exchange.PlatformStatus(); };
-    options.service.job = run_.spec.id;
-    options.service.secret = pod_.secret;
-    options.service.job_text = run_.spec.ToJson();
     options.service.address = "0.0.0.0";
     options.service.port = kGrpcPort;
     options.service.or_any_port = false;
@@ -228,9 +217,9 @@ class ClusterCoordinator {
   Result<FleetShellOptions> FleetOptions(WorkerRange workers) const {
     FleetShellOptions options{.run = run_, .fleet = FleetOptionsOf(run_, workers)};
     options.request_threads = kRequestThreads;
-    const auto saved = record_.data().find(std::string(kFleetKey));
-    if (saved == record_.data().end()) return options;
-    MUSTER_ASSIGN(options.saved, fleet::FleetSavedFromJson(saved->second));
+    if (const std::string* const saved = record_.Find(kFleetKey)) {
+      MUSTER_ASSIGN(options.saved, fleet::FleetSavedFromJson(*saved));
+    }
     return options;
   }
 

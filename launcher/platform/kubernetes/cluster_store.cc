@@ -19,10 +19,10 @@ constexpr BackoffPolicy kAgain{std::chrono::milliseconds(200), std::chrono::seco
 
 Result<std::unique_ptr<ClusterStore>> ClusterStore::Open(RunRecord& record) {
   std::unique_ptr<ClusterStore> store(new ClusterStore(record));
-  const auto found = record.data().find(std::string(kStateKey));
-  if (found == record.data().end()) return store;
+  const std::string* const found = record.Find(kStateKey);
+  if (found == nullptr) return store;
   try {
-    store->state_ = StateFromJson(json::parse(found->second));
+    store->state_ = StateFromJson(json::parse(*found));
     return store;
   } catch (const json::exception& error) {
     return WithHint(Err(Code::kDataLoss, "the key {} of the run's ConfigMap cannot be read: {}",

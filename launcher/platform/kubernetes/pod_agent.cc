@@ -1,5 +1,6 @@
 #include "launcher/platform/kubernetes/pod_agent.h"
 
+#include <charconv>
 #include <filesystem>
 
 #include "launcher/agent/agent.h"
@@ -14,12 +15,15 @@ namespace {
 
 constexpr std::chrono::minutes kCoordinatorWait{10};  // for a coordinator that answers
 
-// "workers-7" for the pod "digits-1a2b3-workers-7" of the pool "workers". A long pool is shortened in the pod's name.
+// The slot of a pod with one, from the serial at the end of its name.
 Result<std::string> SlotOf(const PodEnvironment& pod) {
   const size_t dash = pod.pod.rfind('-');
-  const std::string serial = dash == std::string::npos ? "" : pod.pod.substr(dash + 1);
-  const bool number = !serial.empty() && serial.find_first_not_of("0123456789") == serial.npos;
-  if (number) return fmt::format("{}-{}", pod.pool, serial);
+  const char* const end = pod.pod.data() + pod.pod.size();
+  int64_t serial = 0;
+  const auto [last, error] = std::from_chars(pod.pod.data() + dash + 1, end, serial);
+  if (dash != std::string::npos && error == std::errc() && last == end) {
+    return SlotsOfPod(pod.pool, serial, 1).front();
+  }
   return Err(Code::kFailedPrecondition, "MUSTER_POD_NAME is \"{}\", which does not end in a number",
              pod.pod);
 }
@@ -46,7 +50,7 @@ Result<int> RunPodAgent() {
   }
   MUSTER_ASSIGN(const std::string slot, SlotOf(pod));
   InitLog("agent " + slot);
-  const JobFolder folder(pod.home / ".muster");
+  const JobFolder folder = pod.folder();
   std::error_code error;
   std::filesystem::create_directories(folder.root(), error);
   if (error) {

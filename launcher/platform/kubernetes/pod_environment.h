@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "launcher/job/job.h"
 #include "runtime/base/status.h"
 
 namespace muster::kubernetes {
@@ -22,6 +23,9 @@ struct PodEnvironment {
   std::string coordinator;  // MUSTER_COORDINATOR: IP:PORT
   std::string pool;         // MUSTER_POOL
   int devices = 1;          // MUSTER_DEVICES: workers of this pod
+
+  // What the processes of a pod keep: a job folder of its own.
+  JobFolder folder() const { return JobFolder(home / ".muster"); }
 };
 
 // Errors: kFailedPrecondition naming the variable that is missing or not what it should be; those of reading the secret.

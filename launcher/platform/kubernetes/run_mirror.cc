@@ -36,9 +36,12 @@ RunMirror::RunMirror(RunRecord& record, JobControl& control)
       thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 std::map<std::string, std::string> RunMirror::Changes() {
-  written_events_ = control_.NextEvent();
-  return {{std::string(kStatusKey), control_.StatusText()},
-          {std::string(kEventsKey), NewestEvents(control_)}};
+  std::map<std::string, std::string> changes{{std::string(kStatusKey), control_.StatusText()}};
+  if (const uint64_t next = control_.NextEvent(); next != written_events_) {
+    written_events_ = next;
+    changes[std::string(kEventsKey)] = NewestEvents(control_);
+  }
+  return changes;
 }
 
 void RunMirror::Run(const std::stop_token& stop) {
@@ -48,9 +51,9 @@ void RunMirror::Run(const std::stop_token& stop) {
     if (now >= status_due || control_.NextEvent() != written_events_) {
       status_due = now + kStatusPeriod;
       const Status written = record_.Put(Changes(), now + kWriteTimeout, stop);
+      if (!written) written_events_ = 0;
       if (!written && !stop.stop_requested()) {
         log::warn("mirror=failed reason=\"{}\"", written.error().message);
-        written_events_ = 0;
       }
     }
     PauseFor(kEventPeriod, stop);
@@ -67,9 +70,8 @@ Status RunMirror::Finish(const std::string& finished, TimePoint deadline) {
 
 Status RestoreMirrored(const RunRecord& record, const JobFolder& folder) {
   const auto restore = [&](std::string_view key, const std::filesystem::path& to) -> Status {
-    const auto found = record.data().find(std::string(key));
-    if (found == record.data().end()) return {};
-    return WriteFileAtomically(to, found->second);
+    const std::string* const found = record.Find(key);
+    return found == nullptr ? Status() : WriteFileAtomically(to, *found);
   };
   MUSTER_TRY(restore(kEventsKey, folder.events()));
   return restore(kStatusKey, folder.status());

@@ -32,7 +32,7 @@ class RunMirror {
 
   RunRecord& record_;
   JobControl& control_;
-  uint64_t written_events_ = 0;  // NextEvent() then
+  uint64_t written_events_ = 0;  // NextEvent() then; 0: to be written
   std::jthread thread_;          // last: it uses all of the above
 };
 

@@ -116,6 +116,11 @@ RunRecord::RunRecord(k8s::ApiClient& client, k8s::ObjectRef place, const json& o
   (void)Learn(object);
 }
 
+const std::string* RunRecord::Find(std::string_view key) const {
+  const auto found = data_.find(std::string(key));
+  return found == data_.end() ? nullptr : &found->second;
+}
+
 Status RunRecord::Put(const Texts& changes, TimePoint deadline, const std::stop_token& stop) {
   MUSTER_TRY(Begin(deadline, stop));
   Status written = CheckSize(changes);

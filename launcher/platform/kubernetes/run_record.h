@@ -34,6 +34,7 @@ class RunRecord {
 
   // As of the take-over, with our epoch.
   const std::map<std::string, std::string>& data() const { return data_; }
+  const std::string* Find(std::string_view key) const;  // in data(); nullptr if it is not there
   const std::string& uid() const { return uid_; }
   uint64_t epoch() const { return epoch_; }
 
