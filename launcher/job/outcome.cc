@@ -9,7 +9,6 @@
 #include "runtime/base/log.h"
 
 namespace muster {
-namespace {
 
 using nlohmann::json;
 
@@ -17,8 +16,6 @@ void WriteOrWarn(const std::filesystem::path& path, const std::string& line) {
   const Status written = WriteFileAtomically(path, line + "\n");
   if (!written) log::warn("file not written error=\"{}\"", written.error().ToString());
 }
-
-}  // namespace
 
 json FinalStatus(json status, const std::string& phase, const std::string& message) {
   status["phase"] = phase;

@@ -3,6 +3,7 @@
 // Threading: free functions; one process at a time writes the end of a job (the one that holds its lock).
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -20,6 +21,9 @@ class JobObserver {
   // Something for the user: a signal was taken, a process of the launcher died.
   virtual void OnNote(const std::string& text) = 0;
 };
+
+// Makes `line` the whole of a file; what cannot be written is logged.
+void WriteOrWarn(const std::filesystem::path& path, const std::string& line);
 
 // `status` as it is once the job has ended so: nobody trains any more. A pure function.
 nlohmann::json FinalStatus(nlohmann::json status, const std::string& phase,

@@ -19,7 +19,6 @@ using nlohmann::json;
 constexpr std::chrono::seconds kAnswerTime{15};
 constexpr std::chrono::seconds kReviewTime{60};  // some 40 questions
 constexpr int kOldestMinor = 29;
-constexpr int kUnreachedExitCode = 5;
 constexpr const char* kHidden = "cannot be seen with these rights";
 
 const k8s::Resource kNodePools{
@@ -178,7 +177,7 @@ Result<int> RunClusterDoctor(const Invocation& invocation) {
   if (!version) {
     const Finding unreached{"cluster", false,
                             fmt::format("{}: {}", server, version.error().ToString())};
-    return ReportFindings(invocation, {unreached}, kUnreachedExitCode);
+    return ReportFindings(invocation, {unreached}, ClusterExitCode(Code::kUnavailable));
   }
   const kubernetes::ClusterRun run = SampleRun(invocation, space);
   return ReportFindings(

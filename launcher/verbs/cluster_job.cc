@@ -52,10 +52,11 @@ Result<ListedRun> ChooseRun(std::vector<ListedRun> runs, const std::vector<std::
 }
 
 // The job's folder here, if it is one of that namespace.
-std::optional<std::string> FolderOf(const JobStore& store, const ListedRun& run) {
-  const auto place = store.Folder(run.spec.name).ReadCluster();
+std::optional<JobFolder> FolderOf(const JobStore& store, const ListedRun& run) {
+  const JobFolder folder = store.Folder(run.spec.name);
+  const auto place = folder.ReadCluster();
   const bool same = place && place->uid == run.uid;
-  return same ? std::optional(run.spec.name) : std::nullopt;
+  return same ? std::optional(folder) : std::nullopt;
 }
 
 Result<FoundJob> FindInNamespace(const Invocation& invocation, const JobStore& store,
@@ -67,8 +68,7 @@ Result<FoundJob> FindInNamespace(const Invocation& invocation, const JobStore& s
                 kubernetes::ListRuns(*api, space, "", k8s::Within(kAnswerTime)));
   MUSTER_ASSIGN(ListedRun run, ChooseRun(std::move(runs), operands, space));
   FoundJob found{run.spec.name, std::nullopt};
-  ClusterJob job{run.spec.name, nullptr, std::nullopt};
-  if (FolderOf(store, run)) job.folder = store.Folder(run.spec.name);
+  ClusterJob job{run.spec.name, nullptr, FolderOf(store, run)};
   MUSTER_ASSIGN(std::string secret,
                 kubernetes::ReadRunSecret(*api, space, run.spec, k8s::Within(kAnswerTime)));
   job.run = std::make_unique<kubernetes::RemoteRun>(std::move(api), space, run.spec, run.uid,

@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "launcher/job/fields.h"
 #include "launcher/platform/kubernetes/pod_logs.h"
 #include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/cluster_verbs.h"
+#include "launcher/verbs/jobs.h"
 #include "launcher/verbs/text.h"
 
 namespace muster {
@@ -37,18 +37,8 @@ Result<std::set<std::string>> Chosen(const Invocation& invocation, const Cluster
   if (!invocation.Has("ranks")) return chosen;
   MUSTER_ASSIGN(const std::vector<int> ranks, ParseNumberList("--ranks", invocation.Get("ranks")));
   MUSTER_ASSIGN(const json status, job.run->Status(k8s::Within(kAnswerTime)));
-  for (const int rank : ranks) {
-    std::string found;
-    for (const json& worker : FieldOr(status, "workers", json::array())) {
-      if (FieldOr(worker, "rank", -1) == rank) found = FieldOr<std::string>(worker, "id", "");
-    }
-    if (found.empty()) {
-      return WithHint(Err(Code::kInvalidArgument,
-                          "--ranks names {}, no worker of {} has that rank now", rank, job.name),
-                      "choose by worker instead: --workers ID,ID");
-    }
-    chosen.insert(found);
-  }
+  MUSTER_ASSIGN(std::set<std::string> ranked, WorkersOfRanks(ranks, status, job.name, "ID,ID"));
+  chosen.merge(ranked);
   return chosen;
 }
 

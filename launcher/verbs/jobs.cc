@@ -110,6 +110,24 @@ Result<std::string> FindJob(const JobStore& store, const std::vector<std::string
       KnownJobs(running));
 }
 
+Result<std::set<std::string>> WorkersOfRanks(const std::vector<int>& ranks, const json& status,
+                                             const std::string& job, const std::string& example) {
+  std::set<std::string> workers;
+  for (const int rank : ranks) {
+    std::string found;
+    for (const json& worker : FieldOr(status, "workers", json::array())) {
+      if (FieldOr(worker, "rank", -1) == rank) found = FieldOr<std::string>(worker, "id", "");
+    }
+    if (found.empty()) {
+      return WithHint(Err(Code::kInvalidArgument,
+                          "--ranks names {}, no worker of {} has that rank now", rank, job),
+                      "choose by worker instead: --workers " + example);
+    }
+    workers.insert(found);
+  }
+  return workers;
+}
+
 Result<int> ListJobs(const Invocation& invocation) {
   MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
   if (cluster) return ListClusterRuns(invocation);

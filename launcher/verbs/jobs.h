@@ -3,6 +3,8 @@
 // Threading: none.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,12 @@ Result<JobStore> OpenStore();
 // Errors: kNotFound with the jobs there are, kInvalidArgument when it is not clear which one is meant.
 Result<std::string> FindJob(const JobStore& store, const std::vector<std::string>& operands,
                             bool or_newest);
+
+// The ids of the workers that have these ranks in a status object of `job`. Errors: kInvalidArgument naming the rank, with `example`
+// as how to name workers instead.
+Result<std::set<std::string>> WorkersOfRanks(const std::vector<int>& ranks,
+                                             const nlohmann::json& status, const std::string& job,
+                                             const std::string& example);
 
 Result<int> ListJobs(const Invocation& invocation);
 Result<int> ShowStatus(const Invocation& invocation);

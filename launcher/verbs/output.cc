@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "launcher/job/fields.h"
 #include "launcher/verbs/cluster_verbs.h"
 #include "launcher/verbs/follow.h"
 #include "launcher/verbs/jobs.h"
@@ -133,18 +132,8 @@ Result<std::set<std::string>> ChosenWorkers(const Invocation& invocation, const 
   if (!invocation.Has("ranks")) return chosen;
   MUSTER_ASSIGN(const std::vector<int> ranks, ParseNumberList("--ranks", invocation.Get("ranks")));
   MUSTER_ASSIGN(const json status, store.ReadStatus(job));
-  for (const int rank : ranks) {
-    std::string found;
-    for (const json& worker : FieldOr(status, "workers", json::array())) {
-      if (FieldOr(worker, "rank", -1) == rank) found = FieldOr<std::string>(worker, "id", "");
-    }
-    if (found.empty()) {
-      return WithHint(Err(Code::kInvalidArgument,
-                          "--ranks names {}, no worker of {} has that rank now", rank, job),
-                      "choose by worker instead: --workers w-0,w-3");
-    }
-    chosen.insert(found);
-  }
+  MUSTER_ASSIGN(std::set<std::string> ranked, WorkersOfRanks(ranks, status, job, "w-0,w-3"));
+  chosen.merge(ranked);
   return chosen;
 }
 

@@ -9,6 +9,7 @@
 
 #include "launcher/job/store.h"
 #include "launcher/platform/kubernetes/objects.h"
+#include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/origins.h"
 #include "launcher/verbs/program.h"
 #include "launcher/verbs/request.h"
@@ -46,9 +47,8 @@ Status CheckMachines(const Request& request, RunPlan& plan) {
 // What the contract names and this version does not have.
 Status CheckPlatform(const Request& request, PlanFor purpose) {
   const std::string flag = request.flags().Get("platform");
-  if (request.HasFlag("platform") && flag != "local" && flag != "kubernetes") {
-    return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
-               flag);
+  if (const auto valid = IsForKubernetes(request.flags()); !valid) {
+    return tl::unexpected(valid.error());
   }
   if (purpose == PlanFor::kCluster) {
     if (flag != "local") return {};

@@ -21,24 +21,16 @@ const OptionSpec kFollow{'f', "follow", "", "go on until the job has ended"};
 const OptionSpec kPlatform{0, "platform", "local|kubernetes", "where this runs"};
 const OptionSpec kJobDir{0, "job-dir", "DIR", "the job's folder"};
 
-// Of the hidden verbs: in a pod the environment says what options say elsewhere.
-Result<bool> InPod(const Invocation& invocation) {
-  const std::string platform = invocation.Get("platform");
-  if (platform.empty() || platform == "local") return false;
-  if (platform == "kubernetes") return true;
-  return Err(Code::kInvalidArgument, "--platform is \"{}\", it must be local or kubernetes",
-             platform.substr(0, 100));
-}
-
+// The hidden verbs: in a pod the environment says what options say elsewhere.
 Result<int> CoordinatorVerb(const Invocation& invocation) {
-  MUSTER_ASSIGN(const bool in_pod, InPod(invocation));
+  MUSTER_ASSIGN(const bool in_pod, IsForKubernetes(invocation));
   if (!in_pod) return RunCoordinator(invocation.Get("job-dir"));
   InitLog("coordinator");
   return kubernetes::RunClusterCoordinator();
 }
 
 Result<int> AgentVerb(const Invocation& invocation) {
-  MUSTER_ASSIGN(const bool in_pod, InPod(invocation));
+  MUSTER_ASSIGN(const bool in_pod, IsForKubernetes(invocation));
   if (in_pod) return kubernetes::RunPodAgent();
   const std::string slot = invocation.Get("slot");
   if (!IsJobName(slot)) return Err(Code::kInvalidArgument, "--slot is \"{}\", no slot's id", slot);

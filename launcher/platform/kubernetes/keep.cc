@@ -16,11 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-void WriteOrWarn(const std::filesystem::path& path, const std::string& line) {
-  const Status written = WriteFileAtomically(path, line + "\n");
-  if (!written) log::warn("file not written error=\"{}\"", written.error().ToString());
-}
-
 uint64_t SequenceOf(const std::string& line) {
   return FieldOr<uint64_t>(json::parse(line, nullptr, false), "sequence", 0);
 }
