@@ -60,7 +60,7 @@ class ClusterBench(fixture.ClusterTest):
 
     def join(self, known):
         """Seconds from the start of the new pod's process to its place in the ring."""
-        self.job.wait_world(3, 300, after=len(self.job.changes()) - 1)
+        self.job.wait_size(3, 300, after=len(self.job.changes()) - 1)
         self.job.wait(lambda: self.worker_pods().keys() - known, 60, "the new pod")
         [name] = self.worker_pods().keys() - known
         pod = self.worker_pods()[name]
@@ -70,7 +70,7 @@ class ClusterBench(fixture.ClusterTest):
         self.space = self.new_space()
         self.job = ClusterJob(self, self.space, {"pools": [
             {"name": "workers", "workers": "2:3", "resources": {"cpu": "3"}}]}, steps=1_000_000, pace_ms=2)
-        self.job.wait_world(3, 60)
+        self.job.wait_size(3, 60)
         joins, notices, redone, losses = [], [], [], []
         for number in range(ROUNDS):
             known = self.worker_pods()
@@ -83,7 +83,7 @@ class ClusterBench(fixture.ClusterTest):
             redone.append(change["steps_redone"])
             if change["steps_redone"]:
                 print(f"{change['steps_redone']} step redone: {change['cause']}")
-            self.job.wait_world(3, 120, after=before + 1)
+            self.job.wait_size(3, 120, after=before + 1)
             joins.append(self.join(known.keys()) * 1e3)
 
             known = self.worker_pods()
@@ -97,7 +97,7 @@ class ClusterBench(fixture.ClusterTest):
             self.kubectl("delete", "node", lost)  # as the cloud does
             self.kubectl("-n", self.space, "delete", "pod", victim["metadata"]["name"], "--force", "--grace-period=0")
             self.add_node(f"n{number}")
-            self.job.wait_world(3, 120, after=before + 1)
+            self.job.wait_size(3, 120, after=before + 1)
         print("\n" + HEAD)
         print(row("start of a pod's process to its place in the ring", joins))
         print(row("`kubectl delete pod` to the first step of the ring without it", notices))

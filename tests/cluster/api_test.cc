@@ -13,6 +13,7 @@
 #include "k8s/client/informer.h"
 #include "runtime/base/check.h"
 #include "runtime/base/thread_annotations.h"
+#include "tests/cluster/must.h"
 
 namespace muster::k8s {
 namespace {
@@ -25,13 +26,6 @@ const Resource kNamespaces{.plural = "namespaces", .namespaced = false};
 const Resource kQuotas{.plural = "resourcequotas"};
 
 Call Soon() { return {.deadline = MonotonicNow() + 60s}; }
-
-// The answer of a call that must succeed.
-template <typename T>
-T Must(Result<T> result) {
-  if (!result) ADD_FAILURE() << result.error().message;
-  return result ? std::move(*result) : T{};
-}
 
 template <typename T>
 Code CodeOf(const Result<T>& result) {

@@ -12,6 +12,7 @@
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/testing/heard.h"
 #include "runtime/base/check.h"
+#include "tests/cluster/must.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -27,12 +28,6 @@ const k8s::Resource kNamespaces{.plural = "namespaces", .namespaced = false};
 const k8s::Resource kQuotas{.plural = "resourcequotas"};
 
 TimePoint Soon() { return MonotonicNow() + 60s; }
-
-template <typename T>
-T Must(Result<T> result) {
-  if (!result) ADD_FAILURE() << result.error().message;
-  return result ? std::move(*result) : T{};
-}
 
 const char* Need(const char* variable) {
   const char* value = std::getenv(variable);

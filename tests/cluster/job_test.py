@@ -38,8 +38,8 @@ class Jobs(fixture.ClusterTest):
     def test_a_job_grows_with_the_cluster_and_shrinks_with_it(self):
         job = ClusterJob(self, self.new_space(), {"pools": [
             {"name": "workers", "workers": "2:6", "resources": {"cpu": "3"}}]}, steps=5000, pace_ms=8)
-        job.wait_world(2, 60)  # two fit
-        job.wait_world(6, 120)
+        job.wait_size(2, 60)  # two fit
+        job.wait_size(6, 120)
         before = job.incarnations()
 
         # Drained: notice, a generation without it, no step lost.
@@ -47,13 +47,13 @@ class Jobs(fixture.ClusterTest):
         self.kubectl("drain", drained["spec"]["nodeName"], "--ignore-daemonsets", "--delete-emptydir-data", "--force")
         change = job.wait_left(drained, 30)
         self.assertEqual(change["steps_redone"], 0, job.explain())
-        job.wait_world(6, 120, after=len(job.changes()))
+        job.wait_size(6, 120, after=len(job.changes()))
 
         # Reclaimed with notice: the same.
         reclaimed = self.bought(job)[0]
         self.machines.reclaim(reclaimed["spec"]["nodeName"], 20)
         self.assertEqual(job.wait_left(reclaimed, 30)["steps_redone"], 0, job.explain())
-        job.wait_world(6, 120, after=len(job.changes()))
+        job.wait_size(6, 120, after=len(job.changes()))
 
         # Switched off: nobody is told.
         lost = self.bought(job)[0]
@@ -71,14 +71,14 @@ class Jobs(fixture.ClusterTest):
 
     def test_a_coordinator_that_is_killed_twice_comes_back(self):
         job = ClusterJob(self, self.new_space(), {"workers": "2:3"}, steps=1200, pace_ms=5)
-        job.wait_world(3, 60)
+        job.wait_size(3, 60)
         before = job.incarnations()
         for _ in range(2):
             epoch = int(job.data()["epoch"])
             [coordinator] = job.pods("coordinator")
             self.kubectl("-n", job.space, "delete", "pod", coordinator["metadata"]["name"], "--force", "--grace-period=0")
             job.wait(lambda: int(job.data().get("epoch", 0)) > epoch, 90, "the next coordinator")
-        job.wait(lambda: [event["event"] for event in job.events()].count("coordinator") == 2, 30, "it to take over")
+        job.wait(lambda: [line.get("event") for line in job.objects()].count("coordinator") == 2, 30, "it to take over")
         self.assertEqual(job.incarnations(), before)
         self.assertEqual(job.finish(200)["weights"], job.undisturbed_weights())
 

@@ -140,14 +140,14 @@ def send(pid, number):
 
 
 class Job:
-    """`launcher run -o json ... -- PROGRAM ARGS`, followed by a thread that reads its lines."""
+    """`launcher run -o json ... -- PROGRAM ARGS`, followed by a thread that reads its lines. Without `workers` the flags say how many."""
 
     def __init__(self, home, program="digits", arguments=(), workers=4, name="job", flags=(), environment=None,
                  detach=False):
         self.home = home
         self.name = name
         self.folder = home.path / "jobs" / name
-        command = [LAUNCHER, "run", "--name", name, "--workers", str(workers), *map(str, flags),
+        command = [LAUNCHER, "run", "--name", name, *(["--workers", str(workers)] if workers else []), *map(str, flags),
                    *(["--detach"] if detach else []), "-y", "-o", "json", "--", program_path(program),
                    *map(str, arguments)]
         self.command = command
