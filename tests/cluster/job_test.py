@@ -24,8 +24,9 @@ class Jobs(fixture.ClusterTest):
         super().setUpClass()
         cls.machines = Machines(cls.cluster, boot_seconds=5)
         cls.addClassCleanup(cls.machines.close)
-        # Where coordinators run, and the first two workers: no test touches it.
-        cls.base = ProcessNode(cls.cluster, "base", cpu=9)
+        # Where coordinators run, and the first two workers: no test touches it. A third worker has no room beside them even while the
+        # coordinator is away.
+        cls.base = ProcessNode(cls.cluster, "base", cpu=8)
         cls.addClassCleanup(cls.base.close)
 
     def start(self):
