@@ -26,7 +26,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::chrono::minutes kServerWait{5};  // for an API server that is away when we start
-constexpr std::chrono::minutes kResultWait{10};
+constexpr std::chrono::hours kResultWait{24};   // nobody else knows it
 constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of a dead node among it
 constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
@@ -226,7 +226,8 @@ class ClusterCoordinator {
   // Until the job has ended and its pods are gone, or we are told to go. The run itself stays, with the result, until somebody has
   // looked (docs/kubernetes.md).
   int Serve(CoordinatorServer& server, FleetShell& fleet) {
-    RunMirror mirror(record_, server.control());
+    RunMirror mirror(record_, server.control(),
+                     [&fleet](const Status& written) { fleet.RecordWritten(written); });
     if (WaitForTerm(signals_, &*finished_wake_, std::nullopt)) return 1;
     const Status kept = mirror.Finish(finished_, MonotonicNow() + kResultWait);
     if (!kept) log::error("result=not-kept reason=\"{}\"", kept.error().ToString());
