@@ -32,6 +32,8 @@ constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
 constexpr int kRequestThreads = 16;
+// Somebody may have heard of events that a former coordinator could not keep: their numbers are not given again.
+constexpr uint64_t kEventsOfAnEpoch = 1'000'000;
 
 // A run that is not ours any more must hear nothing more of us, also not what was decided before: nothing is carried out to its end.
 [[noreturn]] void LeaveAtOnce(const std::string& reason) {
@@ -211,6 +213,7 @@ class ClusterCoordinator {
     options.service.port = kGrpcPort;
     options.service.or_any_port = false;
     options.gateway = GatewayPlace{"0.0.0.0", kHttpPort};
+    options.first_event = (record_.epoch() - 1) * kEventsOfAnEpoch + 1;
     return options;
   }
 
