@@ -98,9 +98,12 @@ void FleetCore::CheckTimes(Pool& pool) {
     if (pod.deleting && (ended || !pod.terminating) && Due(pod.delete_again)) {
       SendDelete(pod, options_.grace);
     }
-    if (pod.terminating && !ended &&
-        Due(pod.terminating_at + options_.grace + options_.terminating_deadline) &&
-        (pod.deleting ? Due(pod.delete_again) : TakeBrake())) {
+    const bool left = pod.ran && !IsMember(pod);
+    const TimePoint over =
+        left ? std::max(pod.terminating_at, pod.outside_since) + options_.left_deadline
+             : pod.terminating_at + options_.grace + options_.terminating_deadline;
+    if (pod.terminating && !ended && Due(over) &&
+        (pod.deleting ? Due(pod.delete_again) : left || TakeBrake())) {
       if (!pod.deleting) pod.delete_reason = "it does not end: its node may be dead";
       SendDelete(pod, Duration::zero());
     }

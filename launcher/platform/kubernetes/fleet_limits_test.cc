@@ -203,12 +203,26 @@ TEST(FleetLateNews, WhatIsGoneDoesNotComeBack) {
 TEST(FleetDeadNodes, APodThatTerminatesForEverIsRemovedByForce) {
   Scene scene(Options(0, 1));
   scene.Grow(1);
+  scene.Do(MemberJoined{"run-a-1"});
   scene.See("run-a-1", PodPhase::kRunning, true);
   scene.Pass(seconds(89));
   EXPECT_THAT(scene.deleted(), IsEmpty());
   scene.Pass(seconds(1));
   ASSERT_EQ(scene.deleted(), (Names{"run-a-1"}));
   EXPECT_EQ(scene.All<DeletePod>()[0].grace, Duration::zero());
+}
+
+TEST(FleetDeadNodes, APodThatTerminatesWithoutAWorkerInTheRingIsRemovedByForceSooner) {
+  Scene scene(Options(0, 2));
+  scene.Grow(2);
+  for (const char* pod : {"run-a-1", "run-a-2"}) scene.Do(MemberJoined{pod});
+  for (const char* pod : {"run-a-1", "run-a-2"}) scene.Do(MemberLeft{pod});
+  scene.Pass(seconds(40));
+  for (const char* pod : {"run-a-1", "run-a-2"}) scene.See(pod, PodPhase::kRunning, true);
+  scene.Pass(seconds(14));
+  EXPECT_THAT(scene.deleted(), IsEmpty());
+  scene.Pass(seconds(1));
+  EXPECT_EQ(scene.deleted(), (Names{"run-a-1", "run-a-2"}));  // the brake is for what may be of use
 }
 
 TEST(FleetDeadNodes, APodOutsideTheRingForTooLongIsReplaced) {

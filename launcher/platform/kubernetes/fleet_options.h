@@ -37,6 +37,8 @@ struct FleetOptions {
   Duration grace = std::chrono::seconds(30);  // terminationGracePeriodSeconds of our pods
   // A pod that terminates this much longer than `grace` is removed by force: its node is dead.
   Duration terminating_deadline = std::chrono::seconds(60);
+  // One whose worker the ring does without is removed by force so long after both are true: an agent that lives needs 10 s at most.
+  Duration left_deadline = std::chrono::seconds(15);
 
   Duration list_gap = std::chrono::seconds(2);       // between a list and the one that confirms it
   Duration list_timeout = std::chrono::seconds(30);  // until a list is asked for again
