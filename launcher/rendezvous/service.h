@@ -18,6 +18,8 @@
 
 namespace muster {
 
+class BundleHub;
+
 struct ServiceOptions {
   std::string job;                               // id that calls must carry
   std::string secret;                            // that calls must carry
@@ -25,6 +27,7 @@ struct ServiceOptions {
   std::string address = "127.0.0.1";             // IP address to listen on
   int port = 0;                                  // 0: any free one
   bool or_any_port = true;                       // if `port` is taken
+  BundleHub* bundle = nullptr;  // what agents fetch; outlives the service. Null: the job has none
   std::map<std::string, uint64_t> incarnations;  // newest known process of each worker
 };
 

@@ -18,9 +18,13 @@ class ClusterJob(muster.Job):
         path = home.work / "job.yaml"
         path.write_text(json.dumps({"environment": {"PACED_MS": str(pace_ms)}, **job_file}))
         self.arguments = ("--steps", steps, *STEPS)
-        super().__init__(home, muster.PACED, self.arguments, workers=None, name="demo",
+        super().__init__(home, self.program(home), self.arguments, workers=None, name="demo",
                          flags=("--platform", "kubernetes", "-n", space, "-f", path))
         test.addCleanup(self._end)
+
+    def program(self, home):
+        """What to run. It may put files into home.work, the folder of the job file."""
+        return muster.PACED
 
     def _end(self):
         self.process.kill()
