@@ -54,7 +54,7 @@ class BundleHub::Impl final : public ChunkService {
   std::string StateText() EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     const size_t sources = core_.CountSources(MonotonicNow());
-    ordered_json missing = ordered_json::array();
+    std::vector<std::string> missing;
     if (sources == 0 && !manifest_) missing.push_back(options_.bundle);
     if (sources == 0) missing.insert(missing.end(), missing_.begin(), missing_.end());
     const ordered_json state = {{"bundle", options_.bundle},
@@ -64,14 +64,13 @@ class BundleHub::Impl final : public ChunkService {
     return state.dump();
   }
 
-  Result<std::string> Put(const std::string& hash, const std::string& compressed)
-      EXCLUDES(mutex_) {
+  Result<std::string> Put(const std::string& hash, const std::string& compressed) EXCLUDES(mutex_) {
     {
       MutexLock lock(mutex_);
       if (hash != options_.bundle && !chunks_.contains(hash)) {
-        return WithHint(Err(Code::kInvalidArgument, "\"{:.64}\" is no chunk of this job", hash),
-                        manifest_ ? "GET /v1/bundle lists those that are missing"
-                                  : "the manifest comes first");
+        return WithHint(
+            Err(Code::kInvalidArgument, "\"{:.64}\" is no chunk of this job", hash),
+            manifest_ ? "GET /v1/bundle lists those that are missing" : "the manifest comes first");
       }
     }
     MUSTER_TRY(store_->Put(hash, compressed));
@@ -86,9 +85,9 @@ class BundleHub::Impl final : public ChunkService {
       missing = missing_.size();
       if (whole() && !before) {
         core_.SetWhole();
-        sentence = fmt::format("the program has arrived: {}, {}",
-                               CountText(manifest_->entries().size()),
-                               BytesText(manifest_->bytes()));
+        sentence =
+            fmt::format("the program has arrived: {}, {}", CountText(manifest_->entries().size()),
+                        BytesText(manifest_->bytes()));
       }
     }
     Note(sentence);
@@ -128,8 +127,10 @@ class BundleHub::Impl final : public ChunkService {
       }
       if (!request.problem().empty() && problems_ < kMaxProblems) {
         ++problems_;
-        sentence = fmt::format("{} has not got the program: {}", request.agent(),
-                               CleanText(request.problem(), kMaxSentence));
+        sentence = fmt::format(
+            "{} {}: {}", request.agent(),
+            request.failed() ? "fetches the program elsewhere" : "cannot have the program",
+            CleanText(request.problem(), kMaxSentence));
       }
     }
     Note(sentence);

@@ -49,7 +49,8 @@ Result<std::string> DecompressChunk(std::string_view hash, std::string_view comp
   std::string raw(size, '\0');
   const size_t got = ZSTD_decompress(raw.data(), raw.size(), compressed.data(), compressed.size());
   if (ZSTD_isError(got) != 0) return damaged(ZSTD_getErrorName(got));
-  if (got != raw.size() || Sha256(raw) != hash) return damaged("its bytes are not those of its hash");
+  if (got != raw.size() || Sha256(raw) != hash)
+    return damaged("its bytes are not those of its hash");
   return raw;
 }
 

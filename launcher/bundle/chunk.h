@@ -11,7 +11,8 @@
 
 namespace muster {
 
-inline constexpr size_t kMaxChunkBytes = size_t{2} << 20;  // of a file; its compressed form fits into one message of gRPC
+inline constexpr size_t kMaxChunkBytes =
+    size_t{2} << 20;  // of a file; its compressed form fits into one message of gRPC
 
 // The most bytes that a compressed chunk may have: what cannot be compressed grows a little.
 inline constexpr size_t kMaxCompressedBytes = kMaxChunkBytes + (size_t{32} << 10);

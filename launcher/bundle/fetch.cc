@@ -55,12 +55,13 @@ class Fetcher {
           std::clamp(std::chrono::milliseconds(place.wait_ms()), kMinWait, kMaxWait));
       return {};
     }
-    const auto stub = place.address().empty()
-                          ? coordinator_
-                          : std::shared_ptr<BundleStub>(
-                                v1::Bundles::NewStub(OpenChannel(place.address())));
+    const auto stub =
+        place.address().empty()
+            ? coordinator_
+            : std::shared_ptr<BundleStub>(v1::Bundles::NewStub(OpenChannel(place.address())));
     const std::string source = place.address().empty() ? "coordinator" : place.address();
-    const Status taken = Take(*stub, source, MonotonicNow() + std::chrono::milliseconds(place.turn_ms()));
+    const Status taken =
+        Take(*stub, source, MonotonicNow() + std::chrono::milliseconds(place.turn_ms()));
     if (taken || !source_failed_) return taken;
     problem_ = reason_ = taken.error().message;
     log::warn("bundle=source-failed source={} error=\"{}\"", source, reason_);

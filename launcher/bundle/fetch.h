@@ -20,8 +20,8 @@ struct FetchOptions {
   std::string job;
   std::string secret;
   std::string agent;
-  std::string bundle;                             // the hash of its manifest
-  Duration patience = std::chrono::minutes(15);   // without a new chunk
+  std::string bundle;                              // the hash of its manifest
+  Duration patience = std::chrono::minutes(15);    // without a new chunk
   Duration chunk_time = std::chrono::seconds(30);  // for one chunk
 };
 

@@ -35,8 +35,9 @@ Status CheckEntry(const ManifestEntry& entry) {
     return Err(Code::kInvalidArgument, "{} has {}, more than {} cannot be sent", entry.path,
                BytesText(entry.size), BytesText(kMaxBundleBytes));
   }
-  const bool whole = entry.chunks.size() == ChunkCount(entry.size) &&
-                     std::ranges::all_of(entry.chunks, [](const auto& hash) { return IsSha256(hash); });
+  const bool whole =
+      entry.chunks.size() == ChunkCount(entry.size) &&
+      std::ranges::all_of(entry.chunks, [](const auto& hash) { return IsSha256(hash); });
   if (whole) return {};
   return Err(Code::kInvalidArgument, "{} is not described by its chunks", entry.path);
 }

@@ -26,8 +26,8 @@ std::string Refusal(std::vector<ManifestEntry> entries) {
 }
 
 TEST(Manifest, ReadsWhatItHasWritten) {
-  const auto made = Manifest::Create({File("z/data.bin", kMaxChunkBytes + 1, {kOne, kTwo}),
-                                      {"bin/train", true, 3, {kOne}}});
+  const auto made = Manifest::Create(
+      {File("z/data.bin", kMaxChunkBytes + 1, {kOne, kTwo}), {"bin/train", true, 3, {kOne}}});
   ASSERT_TRUE(made);
   const auto read = Manifest::Parse(made->text());
   ASSERT_TRUE(read) << read.error().message;
@@ -93,7 +93,8 @@ TEST(Manifest, RefusesATextThatIsNotItsOwn) {
 }
 
 TEST(Chunk, IsWhatItWasAfterItsJourney) {
-  for (const std::string& raw : {std::string(), std::string("x"), std::string(kMaxChunkBytes, 'y')}) {
+  for (const std::string& raw :
+       {std::string(), std::string("x"), std::string(kMaxChunkBytes, 'y')}) {
     const std::string compressed = CompressChunk(raw);
     EXPECT_LE(compressed.size(), kMaxCompressedBytes);
     EXPECT_EQ(DecompressChunk(Sha256(raw), compressed), raw);

@@ -171,7 +171,7 @@ TEST_F(SharingTest, ADamagedChunkIsFetchedElsewhere) {
   ASSERT_TRUE(fetched) << fetched.error().message;
   EXPECT_EQ(fetched->chunks_from.at(bad.address()), 2) << "the list and what came before it";
   EXPECT_EQ(fetched->chunks_from.at("coordinator"), 4);
-  EXPECT_THAT(hub_.notes().back(), HasSubstr("w-1 has not got the program: chunk "));
+  EXPECT_THAT(hub_.notes().back(), HasSubstr("w-1 fetches the program elsewhere: chunk "));
   EXPECT_THAT(hub_.notes().back(), HasSubstr("is damaged"));
 }
 

@@ -1,7 +1,7 @@
 #include "launcher/gateway/connection.h"
 
-#include <boost/asio/post.hpp>
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
 namespace muster {
@@ -108,11 +108,10 @@ void Connection::OnReadFailed(ErrorCode error) {
         false);
   }
   if (error == http::error::body_limit) {
-    return Answer(
-        ErrorAnswer({Code::kResourceExhausted,
-                     fmt::format("the body is longer than {} bytes", max_body_), ""},
-                    413),
-        false);
+    return Answer(ErrorAnswer({Code::kResourceExhausted,
+                               fmt::format("the body is longer than {} bytes", max_body_), ""},
+                              413),
+                  false);
   }
   if (!IsHttpError(error)) return Close();
   Answer(ErrorAnswer({Code::kInvalidArgument, "this is no HTTP request: " + error.message(), ""}),

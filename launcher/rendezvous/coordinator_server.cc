@@ -59,9 +59,8 @@ Result<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(const Serve
   gateway.address = options.gateway->address;
   gateway.port = options.gateway->port;
   gateway.secret = options.service.secret;
-  auto created =
-      JobGateway::Create(gateway, options.shell.folder, server->shell_, *server->service_,
-                         server->bundle_.get());
+  auto created = JobGateway::Create(gateway, options.shell.folder, server->shell_,
+                                    *server->service_, server->bundle_.get());
   if (created) {
     server->gateway_ = std::move(*created);
     return server;

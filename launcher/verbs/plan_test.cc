@@ -165,8 +165,9 @@ TEST(PlanForACluster, NamesTheFilesToSend) {
   EXPECT_EQ(plan->sources[1].path, "plan-data");
   EXPECT_TRUE(std::filesystem::equivalent(plan->sources[1].source, folder + "/plan-data"));
 
-  const auto flags = PlanCluster("program: {path: /bin/true}\n",
-                                 {"--send", "docs", "--send", "./tools/check_tree", "--send", "docs"});
+  const auto flags =
+      PlanCluster("program: {path: /bin/true}\n",
+                  {"--send", "docs", "--send", "./tools/check_tree", "--send", "docs"});
   ASSERT_TRUE(flags) << flags.error().ToString();
   ASSERT_EQ(flags->sources.size(), 3U);
   EXPECT_EQ(flags->sources[1].path, "docs");
@@ -174,12 +175,12 @@ TEST(PlanForACluster, NamesTheFilesToSend) {
 }
 
 TEST(PlanForACluster, RefusesFilesThatWouldLandOutside) {
-  const auto outside = PlanCluster(
-      "program: {path: /bin/true}\nfiles: [.., /etc/hosts, gone, .]\n");
+  const auto outside =
+      PlanCluster("program: {path: /bin/true}\nfiles: [.., /etc/hosts, gone, .]\n");
   ASSERT_FALSE(outside);
   for (const char* text : {"has 4 errors", "yaml:2:9: files[0] is ..: ", "leads out of its folder",
-                           "files[1] is /etc/hosts", "must be relative", "files[2] is ", "not there",
-                           "files[3] is ."}) {
+                           "files[1] is /etc/hosts", "must be relative", "files[2] is ",
+                           "not there", "files[3] is ."}) {
     EXPECT_NE(outside.error().message.find(text), std::string::npos)
         << text << " in " << outside.error().message;
   }

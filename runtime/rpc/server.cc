@@ -15,7 +15,8 @@ Status CheckCaller(const grpc::CallbackServerContext& context, const std::string
   const bool same_secret = SameSecret(Metadata(context, kSecretMetadata), secret);
   const bool same_job = Metadata(context, kJobMetadata) == job;
   if (same_secret && same_job) return {};
-  return Err(Code::kUnauthenticated, "the {} of the call is missing or not that of this coordinator",
+  return Err(Code::kUnauthenticated,
+             "the {} of the call is missing or not that of this coordinator",
              same_job ? "secret" : "job id");
 }
 

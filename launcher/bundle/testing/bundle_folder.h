@@ -37,7 +37,8 @@ class BundleFolder {
   // A program of three chunks, and data in a folder.
   LocalBundle Make() const {
     std::string program;
-    for (size_t i = 0; program.size() < 2 * kMaxChunkBytes + 5; ++i) program += std::to_string(i * i);
+    for (size_t i = 0; program.size() < 2 * kMaxChunkBytes + 5; ++i)
+      program += std::to_string(i * i);
     const auto source = Write("train", program, 0755);
     Write("data/a.bin", "one");
     Write("data/deep/b.bin", "two");

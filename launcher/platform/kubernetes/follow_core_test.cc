@@ -175,8 +175,8 @@ TEST(FollowCore, AFileThatCannotBeSentIsTheEndOfARunThatNeedsIt) {
   const Error changed{Code::kAborted, "data has been changed", ""};
   FollowCore first(0, /*sending=*/true);
   EXPECT_THAT(first.SendFailed(changed),
-              ElementsAre(FollowAction{
-                  Kind::kFailed, "the program cannot be sent: data has been changed"}));
+              ElementsAre(FollowAction{Kind::kFailed,
+                                       "the program cannot be sent: data has been changed"}));
   FollowCore again(0, /*sending=*/true);
   again.Sent("sent");
   EXPECT_THAT(again.SendFailed(changed),

@@ -67,15 +67,18 @@ class Follower {
   void Send(const std::stop_token& stop) {
     if (sending_.bundle == nullptr) return;
     const SendListener tell{
-        .on_begin = [this](const std::string& text) {
-          inbox_.Put([text](FollowCore& core) { return core.Sending(text); });
-        },
-        .on_sent = [this](const std::string& text) {
-          inbox_.Put([text](FollowCore& core) { return core.Sent(text); });
-        },
-        .on_failed = [this](const Error& error) {
-          inbox_.Put([error](FollowCore& core) { return core.SendFailed(error); });
-        }};
+        .on_begin =
+            [this](const std::string& text) {
+              inbox_.Put([text](FollowCore& core) { return core.Sending(text); });
+            },
+        .on_sent =
+            [this](const std::string& text) {
+              inbox_.Put([text](FollowCore& core) { return core.Sent(text); });
+            },
+        .on_failed =
+            [this](const Error& error) {
+              inbox_.Put([error](FollowCore& core) { return core.SendFailed(error); });
+            }};
     BundleSender(run_, *sending_.bundle, sending_.what, tell).Serve(stop);
   }
 

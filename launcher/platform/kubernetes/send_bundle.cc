@@ -47,8 +47,7 @@ void BundleSender::Serve(const std::stop_token& stop) {
       for (const std::string& chunk : *missing) bytes += bundle_.SizeOf(chunk);
       // Until the coordinator has the list of files it cannot say what else it lacks.
       const bool list_only = missing->size() == 1 && missing->front() == bundle_.hash();
-      const std::string sentence =
-          fmt::format("sends {} ({} to send)", what_, BytesText(bytes));
+      const std::string sentence = fmt::format("sends {} ({} to send)", what_, BytesText(bytes));
       if (!list_only && told != sentence) listener_.on_begin(told = sentence);
       status = Send(*missing, stop);
       if (status) attempt = 0;
@@ -63,8 +62,8 @@ void BundleSender::Serve(const std::stop_token& stop) {
 
 Status BundleSender::Send(const std::vector<std::string>& chunks, const std::stop_token& stop) {
   std::mutex mutex;
-  size_t next = 0;      // guarded by mutex
-  Status first_error;   // guarded by mutex
+  size_t next = 0;     // guarded by mutex
+  Status first_error;  // guarded by mutex
   const auto work = [&] {
     while (true) {
       std::string chunk;

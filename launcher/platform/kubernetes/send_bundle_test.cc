@@ -83,9 +83,8 @@ class SendBundleTest : public testing::Test {
   // Until so much has been told; all of it.
   std::vector<std::string> AwaitTold(size_t count) {
     MutexLock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(mutex_, 60s, [&]() NO_THREAD_SAFETY_ANALYSIS {
-      return told_.size() >= count;
-    }));
+    EXPECT_TRUE(changed_.wait_for(
+        mutex_, 60s, [&]() NO_THREAD_SAFETY_ANALYSIS { return told_.size() >= count; }));
     return told_;
   }
 
@@ -145,7 +144,8 @@ TEST_F(SendBundleTest, SaysThatTheCoordinatorIsOfAnotherVersion) {
     exchange.Answer(404, json{{"error", "there is no such route"}, {"code", "not found"}}.dump());
   });
   Begin();
-  EXPECT_THAT(AwaitTold(1)[0], HasSubstr("failed: the coordinator refuses: there is no such route"));
+  EXPECT_THAT(AwaitTold(1)[0],
+              HasSubstr("failed: the coordinator refuses: there is no such route"));
 }
 
 }  // namespace
