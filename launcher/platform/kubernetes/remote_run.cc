@@ -140,8 +140,8 @@ Result<std::vector<std::string>> RemoteRun::MissingChunks(const k8s::Call& call)
   return chunks;
 }
 
-Status RemoteRun::PutChunk(const std::string& hash, const std::string& compressed,
-                           const k8s::Call& call) const {
+Result<void> RemoteRun::PutChunk(const std::string& hash, const std::string& compressed,
+                                 const k8s::Call& call) const {
   MUSTER_ASSIGN(const k8s::HttpResponse response,
                 api_->ProxyPost(Target(), "/v1/chunk?hash=" + hash, compressed, call));
   MUSTER_TRY(ObjectOf(response));

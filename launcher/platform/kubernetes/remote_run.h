@@ -58,8 +58,8 @@ class RemoteRun {
   // The chunks of the job's files that the coordinator lacks and no agent has. Errors: also kFailedPrecondition (it knows of no
   // files).
   Result<std::vector<std::string>> MissingChunks(const k8s::Call& call) const;
-  Status PutChunk(const std::string& hash, const std::string& compressed,
-                  const k8s::Call& call) const;
+  Result<void> PutChunk(const std::string& hash, const std::string& compressed,
+                        const k8s::Call& call) const;
   // The lines to read; the deadline of `call` holds until they begin. One attempt.
   Result<std::unique_ptr<k8s::HttpStream>> Events(uint64_t after, bool follow,
                                                   const k8s::Call& call) const;
