@@ -132,7 +132,7 @@ class Shipping(fixture.ClusterTest):
         (home.work / "data").mkdir()
         (home.work / "data" / "a").write_text("1")
         run = ("run", "--platform", "kubernetes", "-n", self.space, "--dry-run")
-        answer = home.json(*run, "--send", "data/", "--", muster.BIN / "digits")
+        answer = home.json(*run, "-o", "json", "--send", "data/", "--", muster.BIN / "digits")
         self.assertRegex(answer["sends"], r"^digits and 1 file, [\d.]+ MiB$")
         (home.work / "job.yaml").write_text(json.dumps({"files": ["data", "../work", "/etc/hosts", "gone"]}))
         refused = home.launcher(*run, "-f", "job.yaml", "--", muster.BIN / "digits")
