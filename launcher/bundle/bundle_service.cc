@@ -7,7 +7,6 @@ namespace muster {
 namespace {
 
 constexpr size_t kMaxBufferBytes = 64 << 20;  // of all connections together
-constexpr std::chrono::milliseconds kShutdownGrace{100};
 
 }  // namespace
 
@@ -46,7 +45,7 @@ Result<std::unique_ptr<ChunkServer>> ChunkServer::Start(const std::string& ip,
 
 ChunkServer::~ChunkServer() {
   if (!server_) return;
-  server_->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+  server_->Shutdown(std::chrono::system_clock::now());  // who is served goes elsewhere
   server_->Wait();
 }
 

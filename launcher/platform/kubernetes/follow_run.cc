@@ -25,7 +25,6 @@ using nlohmann::json;
 
 constexpr BackoffPolicy kAgain{250ms, 2000ms};
 constexpr Duration kStopTime = 15s;
-constexpr Duration kWorkersTime = 45s;  // the grace of a pod, and then some
 constexpr Duration kClearTime = 90s;
 constexpr auto kLeftEvery = 250ms;
 
@@ -213,8 +212,8 @@ Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
   return Follower(run, folder, observer, signals, *inbox, sending).Run();
 }
 
-void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop) {
-  const TimePoint deadline = MonotonicNow() + kWorkersTime;
+void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop, Duration time) {
+  const TimePoint deadline = MonotonicNow() + time;
   while (MonotonicNow() < deadline) {
     const auto left = WorkersLeft(run.api(), run.namespace_name(), run.spec());
     if ((left && left->empty()) || !PauseFor(kLeftEvery, stop)) return;

@@ -12,6 +12,7 @@
 #include "launcher/platform/kubernetes/remote_run.h"
 #include "launcher/process/signals.h"
 #include "runtime/base/status.h"
+#include "runtime/base/time.h"
 
 namespace muster::kubernetes {
 
@@ -35,9 +36,10 @@ Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
                                 JobObserver& observer, const SignalFd& signals,
                                 const Sending& sending);
 
-// Waits until the workers' pods of a run that has ended are gone, at most some 45 s. Its coordinator sees to that: it tells those that
+// Waits until the workers' pods of a run that has ended are gone, at most `time`: that of their grace, and then some. Its coordinator sees to that: it tells those that
 // do not know yet, and after the deletion of the run it could not any more.
-void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop = {});
+void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop = {},
+                  Duration time = std::chrono::seconds(45));
 
 // Deletes the run and waits until nothing of it is left, at most some 90 s: pods have their grace. Returns what is still there, or
 // why that cannot be told. Ends early when `stop` is requested.

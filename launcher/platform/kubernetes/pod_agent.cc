@@ -40,6 +40,8 @@ Result<std::string> SlotOf(const PodEnvironment& pod) {
 class EarlyEnd {
  public:
   static Result<std::unique_ptr<EarlyEnd>> Create() {
+    // RunAgent waits for SIGCHLD. A thread of gRPC that did not block it from its beginning would swallow it.
+    BlockSignals({SIGCHLD});
     MUSTER_ASSIGN(SignalFd signals, SignalFd::Create({SIGTERM, SIGINT, SIGHUP}));
     MUSTER_ASSIGN(WakeFd over, WakeFd::Create());
     return std::unique_ptr<EarlyEnd>(new EarlyEnd(std::move(signals), std::move(over)));
