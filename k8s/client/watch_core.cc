@@ -1,6 +1,7 @@
 #include "k8s/client/watch_core.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <utility>
 
@@ -18,6 +19,14 @@ std::string KeyOf(const json& object) {
   const std::string name = StringAt(object, {"metadata", "name"});
   if (name.empty()) return "";
   return fmt::format("{}/{}", StringAt(object, {"metadata", "namespace"}), name);
+}
+
+std::optional<uint64_t> NumberOf(const std::string& version) {
+  uint64_t number = 0;
+  const auto [end, error] =
+      std::from_chars(version.data(), version.data() + version.size(), number);
+  if (error != std::errc{} || end != version.data() + version.size()) return std::nullopt;
+  return number;
 }
 
 std::string UidOf(const json& object) { return StringAt(object, {"metadata", "uid"}); }
@@ -59,13 +68,17 @@ void WatchCore::OpenWatch(TimePoint now, WatchOutput* output) {
 
 void WatchCore::On(const Tick&, TimePoint now, WatchOutput* output) {
   if (phase_ == Phase::kListing || now < wake_) return;
-  const bool relist = phase_ == Phase::kListDue || now >= relist_at_;
+  const bool blind =
+      phase_ == Phase::kWatchDue && failures_ > 1 && now >= listed_at_ + times_.blind_period;
+  const bool relist = phase_ == Phase::kListDue || now >= relist_at_ || blind;
   if (phase_ == Phase::kWatching) {
     output->close_watch = true;
     if (!relist) output->note = "the watch is silent; it is opened again";
   }
   if (relist) {
+    const bool paused = phase_ == Phase::kWatchDue;
     BeginList(now, output);
+    paused_ = paused;
   } else {
     OpenWatch(now, output);
   }
@@ -79,6 +92,7 @@ void WatchCore::On(const ListWanted&, TimePoint now, WatchOutput* output) {
 
 void WatchCore::BeginList(TimePoint now, WatchOutput* output) {
   phase_ = Phase::kListing;
+  paused_ = false;
   list_asked_ = now;
   output->list = true;
 }
@@ -88,7 +102,26 @@ void WatchCore::On(const ListFailed& failed, TimePoint now, WatchOutput* output)
   Later(Phase::kListDue, now);
 }
 
+bool WatchCore::IsStale(const std::string& version, TimePoint now) {
+  const auto listed = NumberOf(version);
+  const auto known = NumberOf(resource_version_);
+  if (!listed || !known || *listed >= *known) {
+    stale_since_.reset();
+    return false;
+  }
+  if (!stale_since_) stale_since_ = now;
+  return now - *stale_since_ < times_.stale_period;
+}
+
 void WatchCore::On(const ListDone& done, TimePoint now, WatchOutput* output) {
+  if (IsStale(done.resource_version, now)) {
+    output->note =
+        fmt::format("cannot list: the list is older (version {}) than what is known ({})",
+                    done.resource_version, resource_version_);
+    Later(Phase::kListDue, now);
+    return;
+  }
+  stale_since_.reset();
   std::set<std::string> listed;
   for (const json& item : done.items) {
     const std::string key = KeyOf(item);
@@ -105,9 +138,10 @@ void WatchCore::On(const ListDone& done, TimePoint now, WatchOutput* output) {
   output->synced = true;
   output->asked = list_asked_;
   resource_version_ = done.resource_version;
+  listed_at_ = now;
   relist_at_ = now + times_.relist_period;
   // A list alone is no sign that all is well: if watches from it fail, neither is to be tried again at once.
-  if (failures_ == 0) {
+  if (failures_ == 0 || paused_) {
     OpenWatch(now, output);
   } else {
     Later(Phase::kWatchDue, now);

@@ -2,8 +2,9 @@
 //
 // The protocol is that of the Kubernetes documentation, reference/using-api/api-concepts, "efficient detection of changes": a list
 // has a resource version, a watch gives the changes since one, bookmarks move it on, and 410 Gone, as a status or as an event, says
-// that it is too old. Then, and every `relist_period`, the list is taken again and compared with what is known: a watch may fall
-// silent or lose something without saying so. Nothing but a complete list, or the event itself, makes an object deleted.
+// that it is too old. Then, every `relist_period`, and often where no watch can be had, the list is taken again and compared with what is known: a watch may fall
+// silent or lose something without saying so. Nothing but a complete list, or the event itself, makes an object deleted. A list that
+// is older than what is known tells nothing: versions of one resource can be compared as numbers (KEP-5504).
 //
 // Threading: a plain value; one thread at a time. Invariant: `changes` tells a consistent story: an object is added, modified any
 // number of times, deleted; one that has the name of another but not its uid comes after the deletion of that.
@@ -27,6 +28,10 @@ struct WatchTimes {
   Duration idle_timeout = std::chrono::seconds(
       90);  // a watch that is silent for so long is reopened; bookmarks come each minute
   Duration relist_period = std::chrono::minutes(10);
+  Duration blind_period =
+      std::chrono::seconds(15);  // while no watch can be had, a list is not older when one is tried
+  Duration stale_period = std::chrono::minutes(
+      5);  // a list that is older than what is known is not believed for so long; then history itself must have gone back
   Duration short_watch =
       std::chrono::seconds(1);  // one that ends sooner without an event counts as a failure
   BackoffPolicy backoff{.first = std::chrono::milliseconds(200), .cap = std::chrono::seconds(30)};
@@ -103,6 +108,7 @@ class WatchCore {
   void On(const ListWanted& wanted, TimePoint now, WatchOutput* output);
 
   void BeginList(TimePoint now, WatchOutput* output);
+  bool IsStale(const std::string& version, TimePoint now);
   void OpenWatch(TimePoint now, WatchOutput* output);
   // Lists, or opens the watch, after a wait that grows with each failure.
   void Later(Phase what, TimePoint now);
@@ -116,11 +122,14 @@ class WatchCore {
   TimePoint due_ = TimePoint::min();  // kListDue, kWatchDue
   TimePoint relist_at_ = TimePoint::max();
   TimePoint list_asked_;          // kListing
+  TimePoint listed_at_;           // the last
+  bool paused_ = false;           // kListing: the pause before the next watch is over
   TimePoint opened_at_;           // kWatching
   TimePoint heard_at_;            // kWatching
   bool heard_something_ = false;  // from this watch
   int failures_ = 0;              // since a watch was last of use
   std::string resource_version_;
+  std::optional<TimePoint> stale_since_;  // lists are
   TimePoint wake_ = TimePoint::min();
   std::map<std::string, Object> known_;  // by "namespace/name"
 };

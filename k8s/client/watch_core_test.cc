@@ -197,6 +197,29 @@ TEST_F(WatchCoreTest, ListsAgainFromTimeToTimeHoweverBusyTheWatchIs) {
   EXPECT_EQ(listed.open_watch, "50");
 }
 
+// As where the right to watch has been taken away.
+TEST_F(WatchCoreTest, WithoutAWatchTheListIsTakenOftenAndAWatchTriedAfterEach) {
+  Begin({Pod("a", "1")});
+  const TimePoint begin = now_;
+  int lists = 0;
+  int watches = 0;
+  Handle(WatchEnded{Broken(Code::kPermissionDenied)});
+  while (now_ < begin + 5min) {
+    WatchOutput output = Wake();
+    if (output.list) {
+      ++lists;
+      output = Handle(ListDone{{Pod("a", "1")}, "20"});
+      EXPECT_EQ(output.open_watch, "20") << "the pause is over";
+    }
+    ASSERT_TRUE(output.open_watch);
+    ++watches;
+    Handle(WatchEnded{Broken(Code::kPermissionDenied)});
+  }
+  EXPECT_GE(lists, 10) << "one in 30 s";
+  EXPECT_LE(lists, 20);
+  EXPECT_LE(watches, 70);
+}
+
 TEST_F(WatchCoreTest, AListSaysThatItIsOneAndHowOldItMayBe) {
   Begin({Pod("a", "1"), Pod("b", "2")});
   now_ += 5s;
@@ -223,6 +246,31 @@ TEST_F(WatchCoreTest, AWantedListDoesNotWaitForTheNextWatchButForThePauseAfterAF
   Handle(ListFailed{Broken()});
   EXPECT_FALSE(Handle(ListWanted{}).list);
   EXPECT_TRUE(Wake().list);
+}
+
+TEST_F(WatchCoreTest, AListThatIsOlderThanWhatIsKnownTellsNothing) {
+  Begin({});
+  Handle(Event("ADDED", Pod("a", "101")));
+  EXPECT_TRUE(Handle(ListWanted{}).list);
+  const WatchOutput stale = Handle(ListDone{{}, "99"});
+  EXPECT_THAT(stale.note, HasSubstr("the list is older (version 99) than what is known (101)"));
+  EXPECT_FALSE(stale.synced);
+  EXPECT_THAT(Story(stale), IsEmpty());
+  EXPECT_FALSE(stale.open_watch);
+  EXPECT_TRUE(Wake().list);
+  EXPECT_THAT(Story(Handle(ListDone{{}, "102"})), ElementsAre("-a101"));
+}
+
+// As after a restore of the server's database.
+TEST_F(WatchCoreTest, WhereAllListsStayOlderTheyAreBelievedAfterAll) {
+  Begin({Pod("a", "1")});
+  EXPECT_TRUE(Handle(ListWanted{}).list);
+  const TimePoint begin = now_;
+  while (!Handle(ListDone{{}, "3"}).synced) {
+    ASSERT_LT(now_, begin + 10min);
+    EXPECT_TRUE(Wake().list);
+  }
+  EXPECT_GE(now_, begin + 5min);
 }
 
 TEST_F(WatchCoreTest, AFailedListDeletesNothing) {

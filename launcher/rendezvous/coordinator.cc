@@ -99,6 +99,19 @@ void Coordinator::On(const StopRequested& event) {
   }
 }
 
+void Coordinator::On(const RecordAway&) { record_away_ = true; }
+
+// Nobody has heard anything of us meanwhile, and some could not be heard: all times begin again.
+void Coordinator::On(const RecordBack&) {
+  record_away_ = false;
+  for (auto& [id, worker] : workers_) {
+    worker.last_seen = worker.busy_since = now_;
+    if (worker.evicted) worker.evicted_at = now_;
+  }
+  proposed_at_ = waiting_since_ = now_;
+  if (active_dead_) known_ = now_;
+}
+
 void Coordinator::On(const Tick&) {}
 
 // --- Members -----------------------------------------------------------------------------------------------------------

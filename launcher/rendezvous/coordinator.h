@@ -100,6 +100,8 @@ class Coordinator {
   void On(const PlatformFailed& event);
   void On(const ResizeRequested& event);
   void On(const StopRequested& event);
+  void On(const RecordAway& event);
+  void On(const RecordBack& event);
   void On(const Tick& event);
 
   // coordinator_workers.cc
@@ -178,7 +180,8 @@ class Coordinator {
   TimePoint waiting_since_{};  // for a quorum
   TimePoint stop_requested_at_{};
   TimePoint last_join_{};
-  TimePoint no_proposal_before_{};                          // after a proposal that failed
+  TimePoint no_proposal_before_{};  // after a proposal that failed
+  bool record_away_ = false;
   double loss_ = std::numeric_limits<double>::quiet_NaN();  // at the highest step
   std::map<std::string, RunResult> results_;                // of members of the active generation
   std::string message_;

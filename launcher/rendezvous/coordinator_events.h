@@ -73,11 +73,14 @@ struct StopRequested {
   bool now = false;
   std::string reason;
 };
+// What was decided cannot be made durable for now, or it takes long: nothing more is decided until it can.
+struct RecordAway {};
+struct RecordBack {};
 struct Tick {};
 
 using CoordinatorEvent =
     std::variant<WorkerHello, WorkerStreamLost, WorkerReported, AgentAttached, AgentAlive,
                  WorkerStarted, WorkerExited, SlotExited, SlotsOffered, PlatformNoted,
-                 PlatformFailed, ResizeRequested, StopRequested, Tick>;
+                 PlatformFailed, ResizeRequested, StopRequested, RecordAway, RecordBack, Tick>;
 
 }  // namespace muster

@@ -21,6 +21,7 @@ struct ServerOptions {
   ServiceOptions service;               // without `incarnations`: the store knows them
   std::optional<GatewayPlace> gateway;  // none: no HTTP
   std::string bundle;                   // hash of what agents fetch; empty: nothing
+  uint64_t first_event = 1;             // the least number of an event
 };
 
 // What follows from the job, whatever the platform. The step that a former coordinator has shown in the folder's status.json is
@@ -50,7 +51,8 @@ class CoordinatorServer {
 
  private:
   CoordinatorServer(const ServerOptions& options, StateStore& store)
-      : events_(options.shell.folder.events()), shell_(options.shell, store, events_) {}
+      : events_(options.shell.folder.events(), options.first_event),
+        shell_(options.shell, store, events_) {}
 
   EventLog events_;
   CoordinatorShell shell_;

@@ -7,8 +7,14 @@ namespace muster {
 namespace {
 
 constexpr std::chrono::seconds kSaveRetry{1};
+// Longer than any disk should take, and shorter than any silence after which the core gives somebody up.
+constexpr std::chrono::milliseconds kSlowRecord{500};
 
 Error Stopping() { return Error{Code::kUnavailable, "the coordinator is going away", ""}; }
+
+std::string WithItsHint(const Error& error) {
+  return error.hint.empty() ? error.message : error.message + "; " + error.hint;
+}
 
 }  // namespace
 
@@ -52,11 +58,14 @@ void CoordinatorShell::Submit(CoordinatorEvent event, Done done, Relevant releva
     } else if (relevant && !relevant()) {
       answer = Status();
     } else {
-      std::vector<CoordinatorAction> actions = core_.Handle(event, MonotonicNow());
+      const TimePoint now = MonotonicNow();
+      if (saving_since_ && now - *saving_since_ > kSlowRecord) SetRecordAway(true, now);
+      std::vector<CoordinatorAction> actions = core_.Handle(event, now);
       if (actions.empty()) {
         answer = Status();
       } else {
-        queue_.push_back({std::move(actions), std::move(done)});
+        const bool note = std::holds_alternative<PlatformNoted>(event) && actions.size() == 1;
+        queue_.push_back({std::move(actions), std::move(done), note});
       }
     }
   }
@@ -90,9 +99,19 @@ uint64_t CoordinatorShell::NextEvent() { return events_.next_sequence(); }
 void CoordinatorShell::ActionLoop(std::stop_token stop) {
   while (true) {
     std::deque<Work> work = WaitForWork(stop);
-    if (work.empty() && stop.stop_requested()) return;
-    for (Work& each : work) CarryOut(each);
-    if (unsaved_ && MonotonicNow() >= next_save_) RetryPersist();
+    if (work.empty() && stop.stop_requested()) break;
+    for (Work& each : work) {
+      if (blocked_ && !each.note) {
+        held_.push_back(std::move(each));
+      } else {
+        CarryOut(std::move(each));
+      }
+    }
+    if (unsaved_ && MonotonicNow() >= next_save_) Save();
+    Resume();
+  }
+  for (const Work& work : held_) {
+    if (work.done) work.done(tl::unexpected(Stopping()));
   }
 }
 
@@ -110,13 +129,31 @@ std::deque<CoordinatorShell::Work> CoordinatorShell::WaitForWork(std::stop_token
   return std::exchange(queue_, {});
 }
 
-void CoordinatorShell::CarryOut(Work& work) {
-  for (const CoordinatorAction& action : work.actions) {
+void CoordinatorShell::CarryOut(Work work) {
+  const bool was_blocked = blocked_;
+  for (auto action = work.actions.begin(); action != work.actions.end(); ++action) {
     // A core that goes on after its state could not be kept is not listened to any more.
     if (given_up_) break;
-    std::visit([this](const auto& each) { Perform(each); }, action);
+    std::visit([this](const auto& each) { Perform(each); }, *action);
+    if (blocked_ && !was_blocked) {
+      work.actions.erase(work.actions.begin(), action + 1);
+      held_.push_front(std::move(work));
+      return StatusChanged();
+    }
   }
   if (work.done) work.done({});
+  StatusChanged();
+}
+
+void CoordinatorShell::Resume() {
+  while (!blocked_ && !held_.empty()) {
+    Work next = std::move(held_.front());
+    held_.pop_front();
+    CarryOut(std::move(next));
+  }
+}
+
+void CoordinatorShell::StatusChanged() {
   {
     MutexLock lock(mutex_);
     status_dirty_ = true;
@@ -125,42 +162,72 @@ void CoordinatorShell::CarryOut(Work& work) {
 }
 
 void CoordinatorShell::Perform(const Persist& action) {
-  const uint64_t durable = store_.state() ? store_.state()->last_generation : 0;
   latest_ = action.state;
-  const Status written = store_.Append(action.state);
-  if (written) return Saved();
-  if (written.error().code == Code::kFailedPrecondition) {
-    given_up_ = true;
-    log::error("fenced=true reason=\"{}\"", written.error().message);
-    if (options_.on_fenced) options_.on_fenced(written.error().message);
-    return;
-  }
-  log::error("journal=failed reason=\"{}\"", written.error().message);
-  if (action.state.last_generation > durable) {
-    GiveUp(fmt::format("generation {} could not be recorded: {}", action.state.last_generation,
-                       written.error().message));
-    return;
-  }
-  if (!unsaved_) {
-    Perform(EmitEvent{"journal-failed", latest_.active ? latest_.active->number : 0,
-                      fmt::format("the coordinator cannot record its state and goes on without: {}",
-                                  written.error().message),
-                      std::nullopt});
-  }
-  unsaved_ = true;
+  Save();
+}
+
+void CoordinatorShell::Save() {
+  const uint64_t durable = store_.state() ? store_.state()->last_generation : 0;
+  const bool generation = latest_.last_generation > durable;
+  const Status written = Append(latest_);
   next_save_ = MonotonicNow() + kSaveRetry;
+  if (written) return Saved();
+  const Error& error = written.error();
+  if (error.code == Code::kFailedPrecondition) {
+    given_up_ = true;
+    blocked_ = unsaved_ = false;
+    log::error("fenced=true reason=\"{}\"", error.message);
+    if (options_.on_fenced) options_.on_fenced(error.message);
+  } else if (generation && error.code != Code::kUnavailable) {
+    log::error("journal=failed reason=\"{}\"", error.message);
+    GiveUp(fmt::format("generation {} could not be recorded: {}", latest_.last_generation,
+                       WithItsHint(error)));
+  } else {
+    Unsaved(error, generation);
+  }
+}
+
+// Events that come meanwhile must not make the core give up whom it cannot hear, because answers of ours are late.
+Status CoordinatorShell::Append(const CoordinatorState& state) {
+  {
+    MutexLock lock(mutex_);
+    saving_since_ = MonotonicNow();
+  }
+  const Status written = store_.Append(state);
+  MutexLock lock(mutex_);
+  saving_since_.reset();
+  SetRecordAway(!written && written.error().code == Code::kUnavailable, MonotonicNow());
+  return written;
+}
+
+void CoordinatorShell::SetRecordAway(bool away, TimePoint now) {
+  if (std::exchange(record_away_, away) == away) return;
+  std::vector<CoordinatorAction> actions =
+      away ? core_.Handle(RecordAway{}, now) : core_.Handle(RecordBack{}, now);
+  if (!actions.empty()) queue_.push_back({std::move(actions), {}});
+}
+
+void CoordinatorShell::Unsaved(const Error& error, bool generation) {
+  // Said once, and again when a generation waits for it too.
+  const bool is_news = !unsaved_ || (generation && !blocked_);
+  unsaved_ = true;
+  blocked_ = generation;
+  if (!is_news) return;
+  log::error("journal=failed reason=\"{}\"", error.message);
+  const std::string what =
+      generation ? fmt::format("generation {} waits until it is recorded", latest_.last_generation)
+                 : "the coordinator cannot record its state and goes on without";
+  Perform(EmitEvent{"journal-failed", latest_.active ? latest_.active->number : 0,
+                    fmt::format("{}: {}", what, WithItsHint(error)), std::nullopt});
 }
 
 void CoordinatorShell::Saved() {
-  if (unsaved_) log::info("journal=works-again");
-  unsaved_ = false;
+  if (std::exchange(unsaved_, false)) {
+    Perform(EmitEvent{"journal-works", latest_.active ? latest_.active->number : 0,
+                      "the coordinator records its state again", std::nullopt});
+  }
+  blocked_ = false;
   if (options_.on_state) options_.on_state(latest_);
-}
-
-void CoordinatorShell::RetryPersist() {
-  const Status written = store_.Append(latest_);
-  next_save_ = MonotonicNow() + kSaveRetry;
-  if (written) Saved();
 }
 
 void CoordinatorShell::Perform(const SendOrder& action) { outlet_->Send(action); }
@@ -195,11 +262,11 @@ void CoordinatorShell::Perform(const FinishJob& action) {
 // Ends the job without the core: it has decided what must not happen.
 void CoordinatorShell::GiveUp(const std::string& reason) {
   given_up_ = true;
-  const std::string message = reason + "; free some space and resume from the last checkpoint";
-  Perform(EmitEvent{"failed", latest_.last_generation, message, std::nullopt});
-  Perform(FinishJob{Phase::kFailed, 1, message, std::nullopt, "", ""});
+  blocked_ = unsaved_ = false;
+  Perform(EmitEvent{"failed", latest_.last_generation, reason, std::nullopt});
+  Perform(FinishJob{Phase::kFailed, 1, reason, std::nullopt, "", ""});
   for (const std::string& slot : latest_.slots) {
-    outlet_->Send(SendAgent{slot, SendAgent::Kind::kShutDownNow, message});
+    outlet_->Send(SendAgent{slot, SendAgent::Kind::kShutDownNow, reason});
   }
   outlet_->Send(SetSlots{});
 }

@@ -4,9 +4,10 @@
 //   Submit (any thread) --lock--> core.Handle --> queue --> action thread: journal, orders, events, finish --> done
 //   status thread: status.json and progress every 100 ms, and at once when something changed
 //
-// If the journal cannot be written (disk full), the job goes on as long as no new generation is needed; a generation that is
-// not on disk is never given away: the job fails then, and says why. If the store belongs to another coordinator by now, the shell does
-// nothing more: the job is that one's.
+// If the store cannot be written (disk full), the job goes on as long as no new generation is needed; a generation that is
+// not durable is never given away: the job fails then, and says why. Where the store is only away (kUnavailable), that generation and
+// what comes after it wait, however long: who trains goes on, and notes of the platform are told. While the store is away or takes long,
+// the core decides nothing. If the store belongs to another coordinator by now, the shell does nothing more: the job is that one's.
 //
 // Threading: all methods are safe from any thread. Ownership: store, events and the outlet must outlive the shell (the outlet
 // from Start on); the functions given to Submit are called before Stop returns.
@@ -66,11 +67,14 @@ class CoordinatorShell final : public JobControl {
   struct Work {
     std::vector<CoordinatorAction> actions;
     Done done;
+    bool note = false;  // tells an event and nothing else
   };
 
   void ActionLoop(std::stop_token stop) EXCLUDES(mutex_);
   std::deque<Work> WaitForWork(std::stop_token stop) EXCLUDES(mutex_);
-  void CarryOut(Work& work) EXCLUDES(mutex_);
+  void CarryOut(Work work) EXCLUDES(mutex_);
+  void Resume() EXCLUDES(mutex_);
+  void StatusChanged() EXCLUDES(mutex_);
   void Perform(const Persist& action);
   void Perform(const SendOrder& action);
   void Perform(const SendAgent& action);
@@ -78,8 +82,11 @@ class CoordinatorShell final : public JobControl {
   void Perform(const EmitEvent& action);
   void Perform(const FinishJob& action) EXCLUDES(mutex_);
   void GiveUp(const std::string& reason) EXCLUDES(mutex_);
+  void Save() EXCLUDES(mutex_);
+  Status Append(const CoordinatorState& state) EXCLUDES(mutex_);
+  void SetRecordAway(bool away, TimePoint now) REQUIRES(mutex_);
+  void Unsaved(const Error& error, bool generation);
   void Saved();
-  void RetryPersist();
 
   void StatusLoop(std::stop_token stop) EXCLUDES(mutex_);
   void WriteStatus() EXCLUDES(mutex_);
@@ -99,10 +106,14 @@ class CoordinatorShell final : public JobControl {
   TimePoint next_tick_ GUARDED_BY(mutex_){};
   bool stopped_ GUARDED_BY(mutex_) = false;
   bool status_dirty_ GUARDED_BY(mutex_) = false;
+  std::optional<TimePoint> saving_since_ GUARDED_BY(mutex_);
+  bool record_away_ GUARDED_BY(mutex_) = false;         // the core has been told so
   std::optional<FinishJob> finish_ GUARDED_BY(mutex_);  // how the job ended, once it has
 
   // Touched by the action thread only.
-  bool unsaved_ = false;  // the store lacks the latest state
+  bool unsaved_ = false;   // the store lacks the latest state
+  bool blocked_ = false;   // and nobody may hear of that
+  std::deque<Work> held_;  // what waits for it
   TimePoint next_save_{};
   CoordinatorState latest_;
   bool given_up_ = false;

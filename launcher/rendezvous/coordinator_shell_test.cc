@@ -81,6 +81,49 @@ class FakeOutlet final : public JobOutlet {
   std::vector<std::string> log_;
 };
 
+// A journal behind a door that a test shuts: what Append says then, and whether it takes its time to say so.
+class DoorStore final : public StateStore {
+ public:
+  explicit DoorStore(StateStore& store) : store_(store) {}
+
+  const std::optional<CoordinatorState>& state() const override { return store_.state(); }
+  Status Append(const CoordinatorState& state) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !stuck_; });
+    if (!shut_) return store_.Append(state);
+    ++refused_;
+    return tl::unexpected<Error>(*shut_);
+  }
+
+  void Shut(Error error) {
+    std::lock_guard lock(mutex_);
+    shut_ = std::move(error);
+  }
+  void Stick(bool stuck) {
+    std::lock_guard lock(mutex_);
+    stuck_ = stuck;
+    changed_.notify_all();
+  }
+  void Open() {
+    std::lock_guard lock(mutex_);
+    shut_.reset();
+  }
+  int refused() {
+    std::lock_guard lock(mutex_);
+    return refused_;
+  }
+
+ private:
+  StateStore& store_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Error> shut_;
+  bool stuck_ = false;
+  int refused_ = 0;
+};
+
+const Error kAway{Code::kUnavailable, "500 from the API server", "look at the API server"};
+
 class ShellTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -108,7 +151,8 @@ class ShellTest : public ::testing::Test {
     ShellOptions options{
         {"test", "local"}, coordinator, JobFolder(folder_), std::chrono::system_clock::now()};
     options.on_finished = [this](const std::string&) { ++finished_; };
-    shell_ = std::make_unique<CoordinatorShell>(options, *journal_, *events_);
+    door_ = std::make_unique<DoorStore>(*journal_);
+    shell_ = std::make_unique<CoordinatorShell>(options, *door_, *events_);
     outlet_ = std::make_unique<FakeOutlet>();
   }
 
@@ -150,7 +194,19 @@ class ShellTest : public ::testing::Test {
   json File(const char* name) { return json::parse(*ReadFile(folder_ / name)); }
 
   std::filesystem::path folder_;
+  // How often an event of that kind has been told that says so.
+  int Told(const std::string& kind, const std::string& text) {
+    int count = 0;
+    for (const std::string& line : events_->Read(1, 1000)) {
+      const json event = json::parse(line);
+      const auto message = event["message"].get<std::string>();
+      count += event["kind"] == kind && message.find(text) != message.npos ? 1 : 0;
+    }
+    return count;
+  }
+
   std::unique_ptr<Journal> journal_;
+  std::unique_ptr<DoorStore> door_;
   std::unique_ptr<EventLog> events_;
   std::unique_ptr<FakeOutlet> outlet_;
   std::unique_ptr<CoordinatorShell> shell_;
@@ -329,6 +385,89 @@ TEST_F(ShellTest, TrainsOnWithAFullDiskWhenNoGenerationIsNeeded) {
   EXPECT_TRUE(std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
     return line.find("journal-failed") != line.npos;
   }));
+}
+
+TEST_F(ShellTest, AGenerationWaitsAsLongAsTheStoreIsAwayAndNotesAreToldMeanwhile) {
+  shell_->Start(*outlet_);
+  ASSERT_TRUE(outlet_->Await([&] { return outlet_->Has("slots w-0"); }));
+  door_->Shut(kAway);
+  bool answered = false;
+  std::mutex mutex;
+  shell_->Submit(Worker(),
+                 [&](const Status&) {
+                   std::lock_guard lock(mutex);
+                   answered = true;
+                 },
+                 {});
+  ASSERT_TRUE(outlet_->Await([&] { return door_->refused() >= 2; }));
+  EXPECT_EQ(Told("journal-failed",
+                 "generation 1 waits until it is recorded: 500 from the API "
+                 "server; look at the API server"),
+            1);
+  ASSERT_TRUE(Submit(PlatformNoted{"api-fault", "record of the run: 500"}));
+  EXPECT_EQ(Told("api-fault", "record of the run"), 1);
+  EXPECT_FALSE(outlet_->Has("w-0 generation 1"));
+  EXPECT_EQ(finished_, 0);
+  {
+    std::lock_guard lock(mutex);
+    EXPECT_FALSE(answered);
+  }
+  EXPECT_NE(shell_->StatusText().find("not recorded yet"), std::string::npos);
+
+  door_->Open();
+  ASSERT_TRUE(outlet_->Await([&] { return outlet_->Has("w-0 generation 1"); }));
+  EXPECT_TRUE(outlet_->Await([&] { return Told("journal-works", "again") == 1; }));
+  EXPECT_TRUE(outlet_->Await([&] {
+    std::lock_guard lock(mutex);
+    return answered;
+  }));
+  ASSERT_TRUE(Submit(FinishedReport()));
+  EXPECT_TRUE(outlet_->Await([&] { return finished_ == 1; }));
+}
+
+TEST_F(ShellTest, WhatWaitsForTheStoreIsAnsweredAtTheEnd) {
+  shell_->Start(*outlet_);
+  ASSERT_TRUE(outlet_->Await([&] { return outlet_->Has("slots w-0"); }));
+  door_->Shut(kAway);
+  std::atomic<int> stopped{0};
+  const auto count = [&](const Status& status) {
+    stopped += !status && status.error().code == Code::kUnavailable ? 1 : 0;
+  };
+  shell_->Submit(Worker(), count, {});
+  shell_->Submit(ResizeRequested{1, 2}, count, {});
+  ASSERT_TRUE(outlet_->Await([&] { return door_->refused() >= 1; }));
+  shell_->Stop();
+  EXPECT_EQ(stopped, 2);
+}
+
+TEST_F(ShellTest, TheHintOfAStoreThatCannotKeepAGenerationIsTheStores) {
+  shell_->Start(*outlet_);
+  ASSERT_TRUE(outlet_->Await([&] { return outlet_->Has("slots w-0"); }));
+  door_->Shut({Code::kInvalidArgument, "too large", "start with fewer workers"});
+  ASSERT_TRUE(Submit(Worker()));
+  ASSERT_TRUE(outlet_->Await([&] { return finished_ == 1; }));
+  const json finished = json::parse(outlet_->finished_json);
+  EXPECT_EQ(finished["message"],
+            "generation 1 could not be recorded: too large; start with fewer workers");
+}
+
+// The answer to its report comes late then, and with it its next sign of life.
+TEST_F(ShellTest, NobodyIsGivenUpWhileTheStoreTakesLong) {
+  shell_->Start(*outlet_);
+  ASSERT_TRUE(Submit(Worker()));
+  door_->Stick(true);
+  shell_->Submit(ResizeRequested{1, 2}, {}, {});
+  const TimePoint end = MonotonicNow() + std::chrono::seconds(4);  // more than the time-out
+  EXPECT_TRUE(outlet_->Await([&] {
+    shell_->Submit(Tick{}, {}, {});
+    return MonotonicNow() > end;
+  }));
+  door_->Stick(false);
+  ASSERT_TRUE(Submit(PlatformNoted{"note", "after all of that"}));
+  EXPECT_EQ(Told("resize", "requested"), 1);
+  EXPECT_EQ(Told("evicted", ""), 0);
+  EXPECT_TRUE(outlet_->Await([&] { return Told("evicted", "w-0 was silent") == 1; }))
+      << "then again";
 }
 
 }  // namespace

@@ -36,6 +36,10 @@ bool Contains(const std::vector<std::string>& list, const std::string& id) {
 
 void Coordinator::Decide() {
   if (finished_) return;
+  if (record_away_) {
+    message_ = "the last decision is not recorded yet; until then nobody joins or leaves";
+    return;
+  }
   EvictSilent();
   CheckFinished();
   if (finished_) return;

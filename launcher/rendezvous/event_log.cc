@@ -50,7 +50,7 @@ void ReadLines(std::ifstream& file, uint64_t& from, size_t limit, std::vector<st
 
 }  // namespace
 
-EventLog::EventLog(std::filesystem::path path, size_t rotate_bytes)
+EventLog::EventLog(std::filesystem::path path, uint64_t first, size_t rotate_bytes)
     : path_(std::move(path)), rotate_bytes_(rotate_bytes) {
   MutexLock lock(mutex_);
   const std::string tail = ReadTail(path_);
@@ -60,7 +60,8 @@ EventLog::EventLog(std::filesystem::path path, size_t rotate_bytes)
   if (no_file) bytes_ = 0;
   bytes_ -= torn;
   if (torn > 0) std::filesystem::resize_file(path_, bytes_, no_file);
-  next_sequence_ = std::max(LastSequence(tail), LastSequence(ReadTail(older()))) + 1;
+  const uint64_t last = std::max(LastSequence(tail), LastSequence(ReadTail(older())));
+  next_sequence_ = std::max(last + 1, first);
   Open();
 }
 

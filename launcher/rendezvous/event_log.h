@@ -1,4 +1,4 @@
-// EventLog: the events of a job, numbered from 1, kept in events.jsonl (one JSON object a line) and, the newest, in memory.
+// EventLog: the events of a job, numbered upwards, kept in events.jsonl (one JSON object a line) and, the newest, in memory.
 //
 // The file goes on across restarts of the coordinator; a last line that a crash has cut short is removed. It is bounded: above
 // kRotateBytes it becomes events.jsonl.1, in place of the one before, and a new one begins. A disk that is full costs the lines
@@ -25,8 +25,9 @@ class EventLog {
   static constexpr size_t kRotateBytes = 32 << 20;
   static constexpr size_t kInMemory = 4'096;
 
-  // Continues the file at `path`, or begins it. Cannot fail: without a file, events live in memory.
-  explicit EventLog(std::filesystem::path path, size_t rotate_bytes = kRotateBytes);
+  // Continues the file at `path`, or begins it, with numbers from `first` on. Cannot fail: without a file, events live in memory.
+  explicit EventLog(std::filesystem::path path, uint64_t first = 1,
+                    size_t rotate_bytes = kRotateBytes);
 
   // Stores an event; returns its number.
   uint64_t Append(const EmitEvent& event, WallTime time) EXCLUDES(mutex_);
@@ -50,7 +51,7 @@ class EventLog {
   UniqueFd fd_ GUARDED_BY(mutex_);
   size_t bytes_ GUARDED_BY(mutex_) = 0;  // of good lines in the file
   bool file_works_ GUARDED_BY(mutex_) = true;
-  uint64_t next_sequence_ GUARDED_BY(mutex_) = 1;
+  uint64_t next_sequence_ GUARDED_BY(mutex_);
   std::deque<std::string> newest_ GUARDED_BY(mutex_);  // ends with next_sequence_ - 1
 };
 

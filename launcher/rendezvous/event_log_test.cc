@@ -59,6 +59,19 @@ TEST_F(EventLogTest, GoesOnWhereAFormerCoordinatorStopped) {
   EXPECT_EQ(Messages(log.Read(1, 10)), (std::vector<std::string>{"a", "b", "c"}));
 }
 
+TEST_F(EventLogTest, LeavesOutNumbersThatAFormerCoordinatorMayHaveGiven) {
+  {
+    EventLog log(path_);
+    Add(log, "a");
+  }
+  EventLog log(path_, 1001);
+  EXPECT_EQ(log.next_sequence(), 1001u);
+  EXPECT_EQ(Add(log, "b"), 1001u);
+  EXPECT_EQ(Messages(log.Read(1, 10)), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(Messages(log.Read(5, 10)), (std::vector<std::string>{"b"}));
+  EXPECT_EQ(EventLog(path_, 1001).next_sequence(), 1002u);
+}
+
 TEST_F(EventLogTest, RemovesALastLineCutAtAnyByte) {
   {
     EventLog log(path_);
@@ -96,13 +109,13 @@ TEST_F(EventLogTest, ReadsFromTheFileWhatMemoryHasLetGo) {
 TEST_F(EventLogTest, StaysBoundedAndKeepsTheOlderHalf) {
   const size_t rotate = 4'000;
   {
-    EventLog log(path_, rotate);
+    EventLog log(path_, 1, rotate);
     for (int i = 1; i <= 1'000; ++i) Add(log, "some text that takes room");
     EXPECT_LE(std::filesystem::file_size(path_), rotate + 200);
     EXPECT_LE(std::filesystem::file_size(path_.string() + ".1"), rotate + 200);
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 2);
   }
-  EventLog log(path_, rotate);
+  EventLog log(path_, 1, rotate);
   EXPECT_EQ(log.next_sequence(), 1'001u);
   const auto lines = log.Read(1, 1'000);
   ASSERT_GT(lines.size(), 30u);
@@ -146,7 +159,7 @@ TEST_F(EventLogTest, LivesWithoutAnyFile) {
 }
 
 TEST_F(EventLogTest, GivesReadersWholeLinesInOrderWhileItIsWrittenAndRotated) {
-  EventLog log(path_, 100'000);
+  EventLog log(path_, 1, 100'000);
   const uint64_t count = 20'000;
   std::jthread writer([&] {
     for (uint64_t i = 1; i <= count; ++i) Add(log, std::to_string(i));

@@ -168,7 +168,12 @@ Status Journal::Load() {
   return SyncFolder(path_.parent_path());
 }
 
-Status Journal::Append(const CoordinatorState& state) { return Write({content_.port, state}); }
+Status Journal::Append(const CoordinatorState& state) {
+  const Status written = Write({content_.port, state});
+  if (written) return {};
+  return WithHint(tl::unexpected<Error>(written.error()),
+                  "free some space and resume from the last checkpoint");
+}
 
 Status Journal::SavePort(int port) { return Write({port, content_.state}); }
 

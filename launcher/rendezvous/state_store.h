@@ -18,7 +18,9 @@ class StateStore {
   // What was found, or was appended last.
   virtual const std::optional<CoordinatorState>& state() const = 0;
 
-  // Durable when it returns. On an error the store holds what it held before and may be tried again.
+  // Durable when it returns. On an error the store holds what it held before and may be tried again; its hint says what to do about it.
+  // Errors: kUnavailable (whatever keeps it is away, and will be back), kFailedPrecondition (it is another coordinator's by now),
+  // others of the implementation.
   virtual Status Append(const CoordinatorState& state) = 0;
 };
 

@@ -63,11 +63,13 @@ def start(plane):
 
 
 class Machines:
-    """Boots a process node for each Node that Karpenter makes, until closed. `machines.nodes[name]` can be frozen, cut off and switched
+    """Boots a process node for each Node that Karpenter makes, which it does so long after its order, until closed. `machines.nodes[name]` can be frozen, cut off and switched
     off as any machine; to take one back, use reclaim() here."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, boot_seconds=0):
         self.cluster = cluster
+        cluster.kubectl("patch", "kwoknodeclass", "default", "--type=merge", "-p",
+                        json.dumps({"spec": {"nodeRegistrationDelay": f"{boot_seconds}s"}}))
         self.nodes = {}  # by name; those that were there stay listed
         self.watch = subprocess.Popen(
             cluster.kubectl.command("get", "--raw", "/api/v1/nodes?watch=true&labelSelector=" +

@@ -17,12 +17,11 @@ class ClusterJob(muster.Job):
         home.environment["KUBECONFIG"] = str(test.cluster.kubeconfig)
         path = home.work / "job.yaml"
         path.write_text(json.dumps({"environment": {"PACED_MS": str(pace_ms)}, **job_file}))
-        self.arguments = ("--steps", steps, *STEPS)
-        super().__init__(home, self.program(home), self.arguments, workers=None, name="demo",
+        super().__init__(home, self.program_in(home), ("--steps", steps, *STEPS), workers=None, name="demo",
                          flags=("--platform", "kubernetes", "-n", space, "-f", path))
         test.addCleanup(self._end)
 
-    def program(self, home):
+    def program_in(self, home):
         """What to run. It may put files into home.work, the folder of the job file."""
         return muster.PACED
 
@@ -85,5 +84,10 @@ class ClusterJob(muster.Job):
         self.test.assertEqual([name for name in left if "demo-" in name], [])
         return finished
 
-    def undisturbed_weights(self):
-        return self.home.by_hand(muster.PACED, *self.arguments)["weights"]
+    def stop_and_finish(self, seconds):
+        self.stop()
+        return self.finish(seconds)
+
+    def undisturbed_weights(self, steps):
+        """Those of a local run of so many steps: the paced program learns at a constant rate."""
+        return self.home.by_hand(muster.PACED, "--steps", steps, *STEPS)["weights"]

@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.cluster import cluster as fixture  # noqa: E402
-from tests.cluster.autoscaler import Machines  # noqa: E402
+from tests.cluster.autoscaler import TYPES, Machines  # noqa: E402
 from tests.cluster.cluster_job import ClusterJob  # noqa: E402
 from tests.cluster.process_nodes import ProcessNode  # noqa: E402
 from tests.harness import muster  # noqa: E402
@@ -22,11 +22,19 @@ class Jobs(fixture.ClusterTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.machines = Machines(cls.cluster)
+        cls.machines = Machines(cls.cluster, boot_seconds=5)
         cls.addClassCleanup(cls.machines.close)
-        # Where coordinators run: no test touches it.
-        cls.base = ProcessNode(cls.cluster, "base", cpu=9)
+        # Where coordinators run, and the first two workers: no test touches it. A third worker has no room beside them even while the
+        # coordinator is away.
+        cls.base = ProcessNode(cls.cluster, "base", cpu=8)
         cls.addClassCleanup(cls.base.close)
+
+    def start(self):
+        """A job of 2 to 8 workers, for two of which there is room."""
+        job = ClusterJob(self, self.new_space(), {"pools": [
+            {"name": "workers", "workers": "2:8", "resources": {"cpu": "3"}}]}, steps=1_000_000, pace_ms=8)
+        job.wait_size(2, 60)
+        return job
 
     def machine_of(self, pod):
         return self.machines.nodes[pod["spec"]["nodeName"]]
@@ -35,52 +43,78 @@ class Jobs(fixture.ClusterTest):
         """The pods that run on machines of the autoscaler."""
         return [pod for pod in job.pods("worker") if pod["spec"]["nodeName"] in self.machines.nodes]
 
-    def test_a_job_grows_with_the_cluster_and_shrinks_with_it(self):
-        job = ClusterJob(self, self.new_space(), {"pools": [
-            {"name": "workers", "workers": "2:6", "resources": {"cpu": "3"}}]}, steps=5000, pace_ms=8)
-        job.wait_size(2, 60)  # two fit
-        job.wait_size(6, 120)
-        before = job.incarnations()
+    def capacities(self):
+        return {self.kubectl("get", "node", machine.name, "-o", "jsonpath={.metadata.labels.karpenter\\.sh/capacity-type}")
+                for machine in self.machines.running()}
 
-        # Drained: notice, a generation without it, no step lost.
-        drained = self.bought(job)[0]
-        self.kubectl("drain", drained["spec"]["nodeName"], "--ignore-daemonsets", "--delete-emptydir-data", "--force")
-        change = job.wait_left(drained, 30)
-        self.assertEqual(change["steps_redone"], 0, job.explain())
-        job.wait_size(6, 120, after=len(job.changes()))
+    def kill_coordinator(self, job):
+        """When it is gone; the next one is a matter of time."""
+        [coordinator] = job.pods("coordinator")
+        self.kubectl("-n", job.space, "delete", "pod", coordinator["metadata"]["name"], "--force", "--grace-period=0")
 
-        # Reclaimed with notice: the same.
-        reclaimed = self.bought(job)[0]
-        self.machines.reclaim(reclaimed["spec"]["nodeName"], 20)
-        self.assertEqual(job.wait_left(reclaimed, 30)["steps_redone"], 0, job.explain())
-        job.wait_size(6, 120, after=len(job.changes()))
+    def wait_coordinators(self, job, count):
+        job.wait(lambda: [line.get("event") for line in job.objects()].count("coordinator") == count, 90, "the next coordinator")
 
-        # Switched off: nobody is told.
-        lost = self.bought(job)[0]
-        self.machine_of(lost).switch_off()
-        job.wait_left(lost, 30)
-        after = job.incarnations()
-
-        finished = job.finish(300)
-        self.assertEqual(finished["weights"], job.undisturbed_weights())
-        stayed = before.keys() & after.keys()  # no process of them was started again
+    def assert_survived(self, before, after):
+        """Who is in both has not been started again, and the first two are."""
+        stayed = before.keys() & after.keys()
         self.assertGreaterEqual(len(stayed), 2)
         self.assertEqual({worker: after[worker] for worker in stayed}, {worker: before[worker] for worker in stayed})
+
+    def assert_no_step_lost(self, job, after):
+        self.assertEqual(sum(change["steps_redone"] for change in job.changes()[after:]), 0, job.explain())
+
+    def end(self, job):
+        """Stops it: it has the bits of a local run, and its machines go."""
+        finished = job.stop_and_finish(60)
+        self.assertEqual(finished["weights"], job.undisturbed_weights(finished["step"]))
         muster.wait_until(lambda: not self.machines.running(), 120, "the idle machines to go",
                           lambda: self.kubectl("get", "nodes,nodeclaims", "-o", "wide"))
 
-    def test_a_coordinator_that_is_killed_twice_comes_back(self):
-        job = ClusterJob(self, self.new_space(), {"workers": "2:3"}, steps=1200, pace_ms=5)
-        job.wait_size(3, 60)
+    def test_a_job_grows_with_the_cluster_and_shrinks_with_it(self):
+        job = self.start()
+        job.wait_size(8, 120)
         before = job.incarnations()
-        for _ in range(2):
-            epoch = int(job.data()["epoch"])
-            [coordinator] = job.pods("coordinator")
-            self.kubectl("-n", job.space, "delete", "pod", coordinator["metadata"]["name"], "--force", "--grace-period=0")
-            job.wait(lambda: int(job.data().get("epoch", 0)) > epoch, 90, "the next coordinator")
-        job.wait(lambda: [line.get("event") for line in job.objects()].count("coordinator") == 2, 30, "it to take over")
-        self.assertEqual(job.incarnations(), before)
-        self.assertEqual(job.finish(200)["weights"], job.undisturbed_weights())
+        known = len(job.changes())
+
+        drained = self.bought(job)[0]
+        self.kubectl("drain", drained["spec"]["nodeName"], "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+        job.wait_left(drained, 30)
+        job.wait_size(8, 120, after=known + 1)
+
+        reclaimed, change = self.bought(job)[0], len(job.changes())
+        self.machines.reclaim(reclaimed["spec"]["nodeName"], 20)
+        job.wait_left(reclaimed, 30)
+        job.wait_size(8, 120, after=change + 1)
+        self.assert_no_step_lost(job, known)  # there was notice
+
+        lost, change = self.bought(job)[0], len(job.changes())
+        self.machine_of(lost).switch_off()  # nobody is told
+        job.wait_left(lost, 30)
+        job.wait_size(8, 180, after=change + 1)
+        self.assert_survived(before, job.incarnations())
+        self.end(job)
+
+    def test_it_does_so_with_other_machines_than_wanted_and_while_coordinators_die(self):
+        self.machines.set_out_of_stock(*((kind["name"], "spot") for kind in TYPES))
+        self.addCleanup(self.machines.set_out_of_stock)
+        job = self.start()
+        before = job.incarnations()
+        self.kill_coordinator(job)  # with six pods that wait for a machine
+        job.wait_size(8, 120)
+        self.wait_coordinators(job, 1)
+        self.assertEqual(self.capacities(), {"on-demand"})
+        known = len(job.changes())
+
+        # There are cheaper ones again, so machines are replaced.
+        self.machines.set_out_of_stock()
+        job.wait(lambda: len(job.changes()) > known, 120, "the autoscaler to replace machines")
+        self.kill_coordinator(job)
+        self.wait_coordinators(job, 2)
+        job.wait(lambda: self.capacities() == {"spot"}, 180, "the dearer machines to go")
+        job.wait(lambda: len(job.incarnations()) == 8, 120, "8 workers again")
+        self.assert_survived(before, job.incarnations())
+        self.end(job)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ SCRIPT = '#!/bin/bash\necho "the answer is $(cat data/answer.txt)"\nexec tools/p
 
 
 class ShippedJob(ClusterJob):
-    def program(self, home):
+    def program_in(self, home):
         for name in ("tools", "data/deep"):
             (home.work / name).mkdir(parents=True)
         shutil.copy(muster.PACED, home.work / "tools" / "paced")
@@ -71,7 +71,7 @@ class Shipping(fixture.ClusterTest):
         self.assertGreaterEqual(len(passed_on), 2, sources)
         for pod in pods:
             self.assertIn("the answer is forty-two", self.log(pod))
-        self.assertEqual(job.finish(120)["weights"], job.undisturbed_weights())
+        self.assertEqual(job.finish(120)["weights"], job.undisturbed_weights(400))
         arrived = [event["message"] for event in job.events() if event["kind"] == "program"]
         self.assertEqual(len(arrived), 1, arrived)
         self.assertIn("the program has arrived: 4 files, ", arrived[0])
@@ -114,7 +114,7 @@ class Shipping(fixture.ClusterTest):
         self.kubectl("-n", self.space, "delete", "pod", coordinator["metadata"]["name"], "--force", "--grace-period=0")
         job.wait(lambda: job.stderr().count("compressed") == 2, 90, "it to be sent again")
         self.kubectl("uncordon", "node-a")
-        self.assertEqual(job.finish(120)["weights"], job.undisturbed_weights())
+        self.assertEqual(job.finish(120)["weights"], job.undisturbed_weights(200))
 
     def test_a_signal_while_it_is_sent_takes_the_run_back(self):
         self.kubectl("-n", self.space, "create", "quota", "none", "--hard=pods=0")  # so that nobody takes it

@@ -241,6 +241,8 @@ std::string Script::Workers() {
 // Events that a script makes up, late or forged: `tell exited w-1 process=1 code=1`.
 CoordinatorEvent Script::Event(const Words& words, const Options& options) const {
   const std::string& kind = words.at(0);
+  if (kind == "record-away") return RecordAway{};
+  if (kind == "record-back") return RecordBack{};
   const std::string& who = words.at(1);
   const auto process = Number<uint64_t>(options, "process", 1);
   const auto generation = Number<uint64_t>(options, "generation", 0);

@@ -135,6 +135,8 @@ std::string Text(const CoordinatorEvent& event) {
           [](const StopRequested& e) {
             return fmt::format("stop{}: {}", e.now ? " now" : "", e.reason);
           },
+          [](const RecordAway&) { return std::string("the record is away"); },
+          [](const RecordBack&) { return std::string("the record is back"); },
           [](const Tick&) { return std::string("tick"); },
       },
       event);

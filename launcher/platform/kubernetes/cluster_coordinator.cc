@@ -26,12 +26,14 @@ namespace {
 using nlohmann::json;
 
 constexpr std::chrono::minutes kServerWait{5};  // for an API server that is away when we start
-constexpr std::chrono::minutes kResultWait{10};
+constexpr std::chrono::hours kResultWait{24};   // nobody else knows it
 constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of a dead node among it
 constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
 constexpr int kRequestThreads = 16;
+// Somebody may have heard of events that a former coordinator could not keep: their numbers are not given again.
+constexpr uint64_t kEventsOfAnEpoch = 1'000'000;
 
 // A run that is not ours any more must hear nothing more of us, also not what was decided before: nothing is carried out to its end.
 [[noreturn]] void LeaveAtOnce(const std::string& reason) {
@@ -211,6 +213,7 @@ class ClusterCoordinator {
     options.service.port = kGrpcPort;
     options.service.or_any_port = false;
     options.gateway = GatewayPlace{"0.0.0.0", kHttpPort};
+    options.first_event = (record_.epoch() - 1) * kEventsOfAnEpoch + 1;
     return options;
   }
 
@@ -226,7 +229,8 @@ class ClusterCoordinator {
   // Until the job has ended and its pods are gone, or we are told to go. The run itself stays, with the result, until somebody has
   // looked (docs/kubernetes.md).
   int Serve(CoordinatorServer& server, FleetShell& fleet) {
-    RunMirror mirror(record_, server.control());
+    RunMirror mirror(record_, server.control(),
+                     [&fleet](const Status& written) { fleet.RecordWritten(written); });
     if (WaitForTerm(signals_, &*finished_wake_, std::nullopt)) return 1;
     const Status kept = mirror.Finish(finished_, MonotonicNow() + kResultWait);
     if (!kept) log::error("result=not-kept reason=\"{}\"", kept.error().ToString());

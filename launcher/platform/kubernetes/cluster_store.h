@@ -20,9 +20,9 @@ class ClusterStore final : public StateStore {
 
   const std::optional<CoordinatorState>& state() const override { return state_; }
 
-  // A generation must be durable before anybody hears of it: such a state is waited for as long as an API server may be away, all
-  // others are tried for a moment only, because the caller comes again. Errors: those of RunRecord::Put; a run that has been
-  // deleted is kFailedPrecondition too.
+  // Tries for some seconds, for one with a new generation longer than for others; the caller comes again. Errors:
+  // kFailedPrecondition (the run is another coordinator's by now, or has been deleted), kInvalidArgument (too large), and
+  // kUnavailable for whatever else the API server says, or does not say.
   Status Append(const CoordinatorState& state) override;
 
   // Ends a wait that is under way, and every later one, with kFailedPrecondition: we act no more.
@@ -30,7 +30,6 @@ class ClusterStore final : public StateStore {
 
  private:
   explicit ClusterStore(RunRecord& record) : record_(record) {}
-  Status Put(const std::string& text, TimePoint deadline);
 
   RunRecord& record_;
   std::optional<CoordinatorState> state_;

@@ -68,13 +68,14 @@ DeleteAnswered DeleteFailed(const std::string& name, const std::string& uid,
   // A 404 without a reason is not the API server's.
   if (IsAnother(failure) || (failure.status == 404 && failure.reason == "NotFound")) {
     answer.result = Result::kNotFound;
-  } else if (IsFault(failure)) {
+  } else if (IsFault(failure) && failure.status != 409) {
     answer.result = Result::kBusy;
   }
   return answer;
 }
 
 bool IsFault(const ApiFailure& failure) {
+  if (failure.status == 409) return !Exists(failure) && !IsAnother(failure);
   return failure.status == 0 || failure.status == 401 || failure.status == 429 ||
          failure.status >= 500;
 }

@@ -93,7 +93,8 @@ TEST(FleetAnswers, OfDeletes) {
     EXPECT_TRUE(IsFault(Failure(status))) << status;
   }
   EXPECT_FALSE(IsFault(Failure(403)));
-  EXPECT_FALSE(IsFault(Failure(409)));
+  EXPECT_FALSE(IsFault(Failure(409, "AlreadyExists")));
+  EXPECT_TRUE(IsFault(Failure(409, "Conflict", "the quota has been modified")));
 }
 
 }  // namespace

@@ -95,6 +95,35 @@ TEST(FleetNotice, ADisruptionIsNoticeAndItsEndIsALoss) {
   EXPECT_EQ(scene.All<PodLost>().at(0).reason, "it was deleted");
 }
 
+TEST(FleetSilence, APodWhoseWorkerLeftAndOfWhichNothingIsHeardIsLookedFor) {
+  Scene scene(Options(2, 2));
+  scene.Grow(2);
+  scene.Do(MemberJoined{"run-a-1"});
+  scene.Do(MemberJoined{"run-a-2"});
+  scene.Pass(seconds(60));
+  scene.Do(MemberLeft{"run-a-2"});
+  EXPECT_THAT(scene.All<ListPods>(), IsEmpty()) << "the watch will tell";
+  scene.Pass(seconds(2));
+  ASSERT_THAT(scene.All<ListPods>(), SizeIs(1));
+  EXPECT_EQ(scene.All<ListPods>()[0].reason, "run-a-2 has left the ring");
+  scene.List({1, 2});
+  scene.Pass(seconds(60));
+  EXPECT_THAT(scene.All<ListPods>(), IsEmpty()) << "it runs";
+}
+
+TEST(FleetSilence, NoListIsNeededWhereTheWatchTells) {
+  Scene scene(Options(2, 2));
+  scene.Grow(2);
+  scene.Do(MemberJoined{"run-a-1"});
+  scene.Pass(seconds(60));
+  scene.Do(MemberLeft{"run-a-1"});
+  scene.Pass(seconds(1));
+  scene.See("run-a-1", PodPhase::kFailed);
+  scene.Answer("run-a-3");
+  scene.Pass(seconds(60));
+  EXPECT_THAT(scene.All<ListPods>(), IsEmpty());
+}
+
 TEST(FleetStatus, ExplainsEachPodThatWaits) {
   Scene scene(Options(0, 1));
   scene.Pass(seconds(0));

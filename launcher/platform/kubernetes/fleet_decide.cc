@@ -229,12 +229,18 @@ void FleetCore::ReserveSerials(Pool& pool, int now, int soon) {
 }
 
 void FleetCore::AskForLists() {
+  // Its worker is lost, and nothing has been heard of the pod since: the watch may have fallen silent.
+  const auto left_in_silence = [this](const Pod& pod) {
+    return pod.state == State::kRunning && !Leaving(pod) && !IsMember(pod) &&
+           pod.known_at < pod.outside_since && Due(pod.outside_since + options_.list_gap);
+  };
   std::string reason = lists_needed_ > 0 ? "a former coordinator may have left pods" : "";
   for (const Pool& pool : pools_) {
     for (const auto& [serial, pod] : pool.pods) {
       if (!reason.empty()) break;
       if (pod.unsure) reason = fmt::format("whether {} exists is not known", pod.name);
       if (pod.absent && !IsMember(pod)) reason = fmt::format("the last list lacks {}", pod.name);
+      if (left_in_silence(pod)) reason = fmt::format("{} has left the ring", pod.name);
     }
   }
   if (reason.empty() || !Due(list_due_)) return;

@@ -121,6 +121,10 @@ bool FleetShell::WaitUntilDone(TimePoint deadline) {
   return done_;
 }
 
+void FleetShell::RecordWritten(const Status& written) {
+  Post([this, fault = written ? "" : written.error().ToString()] { Report(kRecording, fault); });
+}
+
 std::string FleetShell::StatusJson() const {
   fleet::FleetStatus status;
   std::vector<std::string> faults;

@@ -85,6 +85,8 @@ class FleetShell {
   void Stop(const std::string& reason) EXCLUDES(mutex_);
   // After Stop or Fail: blocks until no pod is left. False at the deadline, or at once if the run is not ours any more.
   bool WaitUntilDone(TimePoint deadline) EXCLUDES(mutex_);
+  // How another write of the record went: what it meets is a fault too.
+  void RecordWritten(const Status& written) EXCLUDES(mutex_);
   // What `launcher status` shows (fleet_json.h).
   std::string StatusJson() const EXCLUDES(mutex_);
 

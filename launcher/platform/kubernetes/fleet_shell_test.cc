@@ -269,6 +269,16 @@ TEST_F(FleetShellTest, NoPodIsMadeBeforeItsSerialIsDurableAndNothingElseWaitsFor
   EXPECT_EQ(heard_.story().Notes("api-fault: record of the run"), 1);
 }
 
+TEST_F(FleetShellTest, WhatOtherWritesOfTheRecordMeetIsAFaultToo) {
+  StartRunning();
+  shell_->RecordWritten(Err(Code::kUnauthenticated, "PATCH run: 401 Unauthorized"));
+  heard_.Await([](const Story& story) { return story.Notes("api-fault: record of the run") > 0; });
+  EXPECT_THAT(heard_.story().notes,
+              ::testing::Contains("api-fault: record of the run: PATCH run: 401 Unauthorized"));
+  shell_->RecordWritten({});
+  EXPECT_TRUE(api_.Await([this] { return Status()["faults"].empty(); }));
+}
+
 TEST_F(FleetShellTest, CreatesThatWaitTooLongForTheRecordAreAskedForAgain) {
   options_.fleet.create_timeout = 400ms;
   record_ = std::move(*RunRecord::TakeOver(*client_, "ml", kRun, MonotonicNow() + 60s));
@@ -332,7 +342,8 @@ TEST_F(FleetShellTest, AnEmptyListTakesNothingAndTwoListsTakeWhatBothLack) {
   // Every second one is wrong; one that is older than the last news of a pod says nothing about it.
   Break("GET pod", [this](FakeExchange& exchange) {
     if (!broken_ || ++count_ % 2 == 0) return Fault::kNone;
-    exchange.Answer(200, R"({"metadata":{"resourceVersion":"1000000"},"items":[]})");
+    exchange.Answer(200, fmt::format(R"({{"metadata":{{"resourceVersion":"{}"}},"items":[]}})",
+                                     api_.version()));
     return Fault::kAnswered;
   });
   const std::string doubt = "fleet-list: a list lacks 3 of 3 pods; only a second one is believed";

@@ -122,7 +122,9 @@ void PodRequests::SendDelete(const fleet::DeletePod& action, const k8s::Call& ca
     return;
   }
   if (failure.status == 0) failure.error = deleted.error();
-  reply_({DeleteFailed(action.name, action.uid, failure), false, FaultOf(failure)});
+  const DeleteAnswered answer = DeleteFailed(action.name, action.uid, failure);
+  const bool gone = answer.result == DeleteAnswered::Result::kNotFound;
+  reply_({answer, false, gone ? "" : failure.error.message});
 }
 
 }  // namespace muster::kubernetes

@@ -1,8 +1,10 @@
 #include "launcher/platform/kubernetes/run_mirror.h"
 
+#include <algorithm>
+
 #include "launcher/platform/kubernetes/objects.h"
+#include "runtime/base/backoff.h"
 #include "runtime/base/files.h"
-#include "runtime/base/log.h"
 #include "runtime/base/pause.h"
 
 namespace muster::kubernetes {
@@ -12,6 +14,14 @@ constexpr std::chrono::milliseconds kEventPeriod{500};
 constexpr std::chrono::seconds kStatusPeriod{5};
 constexpr std::chrono::seconds kWriteTimeout{10};
 constexpr size_t kMaxEvents = 1000;
+constexpr std::chrono::seconds kResultTimeout{30};
+constexpr BackoffPolicy kResultPause{std::chrono::milliseconds(200), std::chrono::seconds(5)};
+
+// What else the server refuses now it may take later.
+bool IsForGood(Code code) {
+  return code == Code::kFailedPrecondition || code == Code::kNotFound ||
+         code == Code::kInvalidArgument;
+}
 
 // The newest events that fit.
 std::string NewestEvents(JobControl& control) {
@@ -30,9 +40,10 @@ std::string NewestEvents(JobControl& control) {
 
 }  // namespace
 
-RunMirror::RunMirror(RunRecord& record, JobControl& control)
+RunMirror::RunMirror(RunRecord& record, JobControl& control, Told told)
     : record_(record),
       control_(control),
+      told_(std::move(told)),
       thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 std::map<std::string, std::string> RunMirror::Changes() {
@@ -52,9 +63,7 @@ void RunMirror::Run(const std::stop_token& stop) {
       status_due = now + kStatusPeriod;
       const Status written = record_.Put(Changes(), now + kWriteTimeout, stop);
       if (!written) written_events_ = 0;
-      if (!written && !stop.stop_requested()) {
-        log::warn("mirror=failed reason=\"{}\"", written.error().message);
-      }
+      if (!stop.stop_requested()) told_(written);
     }
     PauseFor(kEventPeriod, stop);
   }
@@ -63,9 +72,17 @@ void RunMirror::Run(const std::stop_token& stop) {
 Status RunMirror::Finish(const std::string& finished, TimePoint deadline) {
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();
-  auto changes = Changes();
-  changes[std::string(kResultKey)] = finished;
-  return record_.Put(changes, deadline);
+  for (int attempt = 0;; ++attempt) {
+    auto changes = Changes();
+    changes[std::string(kResultKey)] = finished;
+    const Status written =
+        record_.Put(changes, std::min(deadline, MonotonicNow() + kResultTimeout));
+    if (written || IsForGood(written.error().code)) return written;
+    told_(written);
+    const Duration pause = kResultPause.Delay(attempt);
+    if (MonotonicNow() + pause >= deadline) return written;
+    PauseFor(pause, {});
+  }
 }
 
 Status RestoreMirrored(const RunRecord& record, const JobFolder& folder) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -20,10 +21,14 @@ inline constexpr size_t kMaxEventBytes = 128 << 10;
 
 class RunMirror {
  public:
-  // Starts. New events are written within half a second, the status every few. Its end ends a write that is under way.
-  RunMirror(RunRecord& record, JobControl& control);
+  // How a write went, on the mirror's thread.
+  using Told = std::function<void(const Status& written)>;
 
-  // Writes the last of everything, and `finished`. Blocks until the server has it. Errors: those of RunRecord::Put.
+  // Starts. New events are written within half a second, the status every few. Its end ends a write that is under way.
+  RunMirror(RunRecord& record, JobControl& control, Told told);
+
+  // Writes the last of everything, and `finished`. Blocks until the server has it, whatever it says meanwhile, or until the deadline.
+  // Errors: those of RunRecord::Put.
   Status Finish(const std::string& finished, TimePoint deadline);
 
  private:
@@ -32,6 +37,7 @@ class RunMirror {
 
   RunRecord& record_;
   JobControl& control_;
+  const Told told_;
   uint64_t written_events_ = 0;  // NextEvent() then; 0: to be written
   std::jthread thread_;          // last: it uses all of the above
 };

@@ -17,6 +17,7 @@ Status Main(int argc, char** argv) {
       "name", "of the node", text())("address", "of the machine", text())(
       "folder", "for the logs of pods", text())("keys", "see LogServerOptions", text())(
       "launcher", "that pods see", text()->default_value(""))("adopt", "the Node exists already")(
+      "api-server", "that pods see, HOST:PORT", text()->default_value("10.96.0.1:443"))(
       "resources", "as JSON", text()->default_value("{}"))("labels", "as JSON",
                                                            text()->default_value("{}"));
   const auto given = options.parse(argc, argv);
@@ -36,6 +37,7 @@ Status Main(int argc, char** argv) {
                     .launcher = get("launcher"),
                     .folder = get("folder"),
                     .adopt = given.count("adopt") > 0,
+                    .api_server = get("api-server"),
                     .resources = nlohmann::json::parse(get("resources")),
                     .labels = nlohmann::json::parse(get("labels"))});
   return node.Run();

@@ -20,10 +20,9 @@ const json& ListAt(const json& object, const char* pointer) {
 }
 
 // A field of the pod as the downward API names it; annotations and labels are asked for as metadata.labels['name'].
-std::string DownwardField(const json& pod, const std::string& node, const std::string& ip,
-                          const std::string& path) {
-  if (path == "status.podIP" || path == "status.podIPs") return ip;
-  if (path == "spec.nodeName") return node;
+std::string DownwardField(const json& pod, const PodPlace& place, const std::string& path) {
+  if (path == "status.podIP" || path == "status.podIPs") return place.ip;
+  if (path == "spec.nodeName") return place.node;
   if (path == "spec.serviceAccountName") return TextAt(pod, "/spec/serviceAccountName");
   const size_t quote = path.find("['");
   if (quote != std::string::npos) {
@@ -58,21 +57,20 @@ std::string Expand(const std::string& text, const Variables& known) {
 }
 
 // The variables of a container. Values may name those before them.
-Variables ReadVariables(const json& container, const json& pod, const std::string& node,
-                        const std::string& ip) {
-  Variables known{
-      {"KUBERNETES_SERVICE_HOST", "10.96.0.1"},  // the first address of the cluster's services
-      {"KUBERNETES_SERVICE_PORT", "443"}};
+Variables ReadVariables(const json& container, const json& pod, const PodPlace& place) {
+  const size_t colon = place.api_server.rfind(':');
+  Variables known{{"KUBERNETES_SERVICE_HOST", place.api_server.substr(0, colon)},
+                  {"KUBERNETES_SERVICE_PORT", place.api_server.substr(colon + 1)}};
   for (const json& variable : ListAt(container, "/env")) {
     const std::string field = TextAt(variable, "/valueFrom/fieldRef/fieldPath");
     known[variable.value("name", "")] = field.empty() ? Expand(variable.value("value", ""), known)
-                                                      : DownwardField(pod, node, ip, field);
+                                                      : DownwardField(pod, place, field);
   }
   return known;
 }
 
 // What a volume holds, or one part of a projected volume: they differ in how they name a Secret only.
-Status AddFiles(const json& source, const json& pod, const std::string& node, const std::string& ip,
+Status AddFiles(const json& source, const json& pod, const PodPlace& place,
                 const FetchVolume& fetch, std::vector<PodFile>& files) {
   for (const char* kind : {"secret", "configMap"}) {
     if (!source.contains(kind)) continue;
@@ -96,26 +94,25 @@ Status AddFiles(const json& source, const json& pod, const std::string& node, co
     files.push_back({token.value("path", "token"), answer.value("token", "")});
   }
   for (const json& item : ListAt(source, "/downwardAPI/items")) {
-    files.push_back({item.value("path", ""),
-                     DownwardField(pod, node, ip, TextAt(item, "/fieldRef/fieldPath"))});
+    files.push_back(
+        {item.value("path", ""), DownwardField(pod, place, TextAt(item, "/fieldRef/fieldPath"))});
   }
   for (const json& part : ListAt(source, "/projected/sources")) {
-    MUSTER_TRY(AddFiles(part, pod, node, ip, fetch, files));
+    MUSTER_TRY(AddFiles(part, pod, place, fetch, files));
   }
   return {};
 }
 
 }  // namespace
 
-Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std::string& ip,
-                            const FetchVolume& fetch) {
+Result<PodPlan> MakePodPlan(const json& pod, const PodPlace& place, const FetchVolume& fetch) {
   const json& containers = ListAt(pod, "/spec/containers");
   if (containers.size() != 1 || !ListAt(pod, "/spec/initContainers").empty()) {
     return Err(Code::kInvalidArgument, "a process node runs pods with one container");
   }
   const json& container = containers[0];
   PodPlan plan{.container = container.value("name", "")};
-  Variables environment = ReadVariables(container, pod, node, ip);
+  Variables environment = ReadVariables(container, pod, place);
   for (const char* part : {"/command", "/args"}) {
     for (const json& word : ListAt(container, part)) {
       plan.argv.push_back(Expand(word.get<std::string>(), environment));
@@ -146,7 +143,7 @@ Result<PodPlan> MakePodPlan(const json& pod, const std::string& node, const std:
                   .read_only = mount.value("readOnly", false)};
     for (const json& volume : ListAt(pod, "/spec/volumes")) {
       if (volume.value("name", "") != mount.value("name", "")) continue;
-      MUSTER_TRY(AddFiles(volume, pod, node, ip, fetch, made.files));
+      MUSTER_TRY(AddFiles(volume, pod, place, fetch, made.files));
       made.read_only |= !volume.contains("emptyDir");
     }
     plan.mounts.push_back(std::move(made));

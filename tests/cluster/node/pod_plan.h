@@ -43,12 +43,19 @@ struct PodPlan {
   static PodPlan FromJson(const std::string& text);
 };
 
+// Where a pod runs.
+struct PodPlace {
+  std::string node;
+  std::string ip;          // of the pod
+  std::string api_server;  // HOST:PORT
+};
+
 // What a volume needs from the API server: {"kind": "Secret" | "ConfigMap", "name"} gives its decoded keys as an object, {"kind":
 // "Token", "audience"} a token of the pod's service account under "token".
 using FetchVolume = std::function<Result<nlohmann::json>(const nlohmann::json& what)>;
 
 // Errors: kInvalidArgument (something a process node cannot do), what `fetch` says.
-Result<PodPlan> MakePodPlan(const nlohmann::json& pod, const std::string& node,
-                            const std::string& pod_ip, const FetchVolume& fetch);
+Result<PodPlan> MakePodPlan(const nlohmann::json& pod, const PodPlace& place,
+                            const FetchVolume& fetch);
 
 }  // namespace muster::cluster

@@ -209,7 +209,7 @@ void ProcessNode::Start(Pod& pod) {
   pod.start_time = TimeText();
   const auto start = [&]() -> Result<pid_t> {
     MUSTER_ASSIGN(PodPlan plan,
-                  MakePodPlan(pod.object, options_.name, pod.ip,
+                  MakePodPlan(pod.object, {options_.name, pod.ip, options_.api_server},
                               [&](const json& what) { return FetchVolume(pod, what); }));
     plan.launcher = options_.launcher;
     const std::string file = fmt::format(

@@ -29,6 +29,7 @@ struct NodeOptions {
   std::string launcher;          // see PodPlan
   std::filesystem::path folder;  // for the logs of pods
   bool adopt = false;            // the Node exists: an autoscaler has made it
+  std::string api_server;        // HOST:PORT, as its pods see it
   nlohmann::json resources;
   std::map<std::string, std::string> labels;
 };

@@ -118,6 +118,11 @@ std::vector<std::string> FakeApi::pods() {
   return names;
 }
 
+int FakeApi::version() {
+  MutexLock lock(mutex_);
+  return version_;
+}
+
 json FakeApi::run() {
   MutexLock lock(mutex_);
   return run_;

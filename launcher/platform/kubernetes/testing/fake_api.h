@@ -48,6 +48,7 @@ class FakeApi {
   void RemoveRun() EXCLUDES(mutex_);
 
   std::vector<std::string> pods() EXCLUDES(mutex_);
+  int version() EXCLUDES(mutex_);  // of all that there is
   nlohmann::json run() EXCLUDES(mutex_);
   // The requests that have come, as "POST run-a-1", "PATCH run", "GET pods", "WATCH pods", "DELETE run-a-1".
   std::vector<std::string> log() EXCLUDES(mutex_);
