@@ -94,8 +94,8 @@ class AgentLoop {
   int Run() {
     // The worker first: it has more to do before the first step than the line to the coordinator.
     Do(core_.Start(MonotonicNow()));
-    link_ =
-        std::make_unique<AgentLink>(folder_, spec_.id, secret_, slot_, [this] { wake_.Notify(); });
+    link_ = std::make_unique<AgentLink>(folder_, spec_.id, secret_, slot_, place_.shares_at,
+                                        [this] { wake_.Notify(); });
     for (const SlotWorkerReport& report : std::exchange(early_reports_, {})) link_->Report(report);
     while (!done_) Turn();
     KillDescendants({}, MonotonicNow() + kKillTime, [](pid_t, int) {});

@@ -53,8 +53,9 @@ v1::AgentReport ToProto(const std::string& slot, const SlotWorkerReport& report)
 class AgentLink::Impl {
  public:
   Impl(JobFolder folder, std::string job, std::string secret, std::string slot,
-       std::function<void()> on_order)
+       std::string shares_at, std::function<void()> on_order)
       : slot_(std::move(slot)),
+        shares_at_(std::move(shares_at)),
         on_order_(std::move(on_order)),
         client_(std::move(folder), std::move(job), std::move(secret)),
         orders_thread_([this] { FollowOrders(); }),
@@ -71,6 +72,7 @@ class AgentLink::Impl {
   void Report(const SlotWorkerReport& report) {
     const std::lock_guard lock(mutex_);
     reports_.push_back(ToProto(slot_, report));
+    reports_.back().set_shares_at(shares_at_);
     worker_ = reports_.back();
     changed_.notify_all();
   }
@@ -108,6 +110,7 @@ class AgentLink::Impl {
     v1::AgentReport alive;
     alive.set_kind(v1::AgentReport::ALIVE);
     alive.set_agent(slot_);
+    alive.set_shares_at(shares_at_);
     alive.set_incarnation(worker_.incarnation());
     alive.set_worker_pid(worker_.kind() == v1::AgentReport::WORKER_STARTED ? worker_.worker_pid()
                                                                            : 0);
@@ -134,6 +137,7 @@ class AgentLink::Impl {
   }
 
   const std::string slot_;
+  const std::string shares_at_;
   const std::function<void()> on_order_;
   CoordinatorClient client_;
   Cancellation orders_cancellation_;
@@ -149,9 +153,9 @@ class AgentLink::Impl {
 };
 
 AgentLink::AgentLink(JobFolder folder, std::string job, std::string secret, std::string slot,
-                     std::function<void()> on_order)
+                     std::string shares_at, std::function<void()> on_order)
     : impl_(std::make_unique<Impl>(std::move(folder), std::move(job), std::move(secret),
-                                   std::move(slot), std::move(on_order))) {}
+                                   std::move(slot), std::move(shares_at), std::move(on_order))) {}
 
 AgentLink::~AgentLink() = default;
 

@@ -35,8 +35,9 @@ struct SlotWorkerReport {
 
 class AgentLink {
  public:
+  // `shares_at`: AgentPlace's, part of each report.
   AgentLink(JobFolder folder, std::string job, std::string secret, std::string slot,
-            std::function<void()> on_order);
+            std::string shares_at, std::function<void()> on_order);
   ~AgentLink();  // cancels what is under way; returns within milliseconds
   AgentLink(const AgentLink&) = delete;
   AgentLink& operator=(const AgentLink&) = delete;

@@ -1,5 +1,6 @@
 #include "launcher/gateway/connection.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
@@ -49,7 +50,8 @@ void Connection::Close() {
 void Connection::AwaitRequest(Duration patience) {
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
-  parser_->body_limit(options_.max_body_bytes);
+  max_body_ = options_.max_body_bytes;  // more for a chunk, which the header tells
+  parser_->body_limit(std::max(options_.max_body_bytes, options_.max_chunk_bytes));
   if (buffer_.size() > 0) return ReadHeader();
   stream_.expires_after(patience);
   stream_.async_read_some(buffer_.prepare(kReadBytes),
@@ -73,6 +75,13 @@ void Connection::OnHeader(ErrorCode error) {
   if (error) return OnReadFailed(error);
   const auto refusal = host_.router().Refusal(TakeRequest(), crowded_);
   if (refusal) return Answer(*refusal, parser_->is_done() && !crowded_);
+  if (Router::CarriesChunk(parser_->get().target())) {
+    max_body_ = options_.max_chunk_bytes;
+    stream_.expires_after(options_.chunk_deadline);
+  }
+  if (parser_->content_length().value_or(0) > max_body_)
+    return OnReadFailed(http::error::body_limit);
+  parser_->body_limit(max_body_);
   http::async_read(
       stream_, buffer_, *parser_,
       [self = shared_from_this()](ErrorCode error, size_t) { self->OnRequest(error); });
@@ -99,11 +108,10 @@ void Connection::OnReadFailed(ErrorCode error) {
         false);
   }
   if (error == http::error::body_limit) {
-    return Answer(
-        ErrorAnswer({Code::kResourceExhausted,
-                     fmt::format("the body is longer than {} bytes", options_.max_body_bytes), ""},
-                    413),
-        false);
+    return Answer(ErrorAnswer({Code::kResourceExhausted,
+                               fmt::format("the body is longer than {} bytes", max_body_), ""},
+                              413),
+                  false);
   }
   if (!IsHttpError(error)) return Close();
   Answer(ErrorAnswer({Code::kInvalidArgument, "this is no HTTP request: " + error.message(), ""}),

@@ -80,6 +80,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   boost::beast::http::response<boost::beast::http::string_body> answer_;
+  size_t max_body_ = 0;  // bytes, of the request that is being read
   bool closed_ = false;
 
   uint64_t question_ = 0;  // number of the request that the job is asked

@@ -49,8 +49,8 @@ Status GatewayOptions::Validate() const {
     return Err(Code::kInvalidArgument,
                "max_connections and max_streams are at least 1, max_header_bytes and "
                "max_body_bytes at least 256");
-  const Duration shortest = std::min(
-      {request_deadline, idle_deadline, answer_deadline, write_deadline, heartbeat, log_period});
+  const Duration shortest = std::min({request_deadline, chunk_deadline, idle_deadline,
+                                      answer_deadline, write_deadline, heartbeat, log_period});
   if (shortest <= Duration::zero())
     return Err(Code::kInvalidArgument, "every deadline and period is longer than 0");
   return {};

@@ -26,7 +26,9 @@ struct GatewayOptions {
   size_t max_streams = 64;            // among them: long answers under way at a time
   size_t max_header_bytes = 8 << 10;  // of one request
   size_t max_body_bytes = 16 << 10;
+  size_t max_chunk_bytes = size_t{3} << 20;              // the same for a chunk of the job's files
   Duration request_deadline = std::chrono::seconds(10);  // first byte to last one of a request
+  Duration chunk_deadline = std::chrono::seconds(60);    // the same for such a chunk
   Duration idle_deadline = std::chrono::seconds(90);     // without a request
   Duration answer_deadline = std::chrono::seconds(30);   // for the job to answer
   Duration write_deadline = std::chrono::seconds(30);    // for an answer, or a piece of a long one

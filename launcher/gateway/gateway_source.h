@@ -67,6 +67,12 @@ class GatewaySource {
   using Done = std::function<void(Result<std::string>)>;
   virtual void Resize(int min_workers, int max_workers, Done done) = 0;
   virtual void Stop(bool now, const std::string& reason, Done done) = 0;
+
+  // How far the job's files have come, as a JSON object. Errors: kNotFound (the job has none).
+  virtual Result<std::string> BundleText() = 0;
+  // Keeps a compressed chunk of them; a JSON object. Checking it takes some 10 ms. Errors: kNotFound (the job has no files),
+  // kInvalidArgument (none of its chunks), kDataLoss (damaged), or it cannot be kept.
+  virtual Result<std::string> PutChunk(const std::string& hash, const std::string& compressed) = 0;
 };
 
 }  // namespace muster

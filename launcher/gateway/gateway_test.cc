@@ -109,6 +109,35 @@ TEST_F(GatewayTest, RefusesABodyThatIsTooLarge) {
       << "what is just not too large";
 }
 
+TEST_F(GatewayTest, TakesAChunkThatIsLargerThanOtherBodies) {
+  Begin();
+  const std::string chunk(2 << 20, 'x');
+  EXPECT_EQ(StatusOf("POST", "/v1/chunk?hash=ab", chunk), 200);
+  EXPECT_THAT(job_.orders(), ElementsAre("chunk ab of 2097152"));
+  EXPECT_EQ(StatusOf("POST", "/v1/chunk?hash=ab", std::string((3 << 20) + 1, 'x')), 413);
+  EXPECT_EQ(StatusOf("POST", "/v1/stop", chunk), 413);
+  TestClient client = Client();
+  client.Ask("POST", "/v1/chunk?hash=ab", chunk);
+  EXPECT_EQ(client.ReadAnswer(), 200);
+  client.Ask("POST", "/v1/stop", std::string(17 << 10, ' '));
+  EXPECT_EQ(client.ReadAnswer(), 413) << "the next request of the same client has its own limit";
+}
+
+TEST_F(GatewayTest, GivesAChunkMoreTimeThanOtherRequests) {
+  options_.request_deadline = kShort;
+  options_.chunk_deadline = std::chrono::seconds(60);
+  Begin();
+  TestClient chunk = Client();
+  chunk.Send("POST /v1/chunk?hash=ab HTTP/1.1\r\nX-Muster-Secret: " + kTestSecret +
+             "\r\nContent-Length: 2\r\n\r\n{");
+  TestClient other = Client();
+  other.Send("POST /v1/stop HTTP/1.1\r\nX-Muster-Secret: " + kTestSecret +
+             "\r\nContent-Length: 2\r\n\r\n{");
+  EXPECT_TRUE(other.ReadsNothingMore());
+  chunk.Send("}");
+  EXPECT_EQ(chunk.ReadAnswer(), 200);
+}
+
 TEST_F(GatewayTest, LetsARefusedClientFinishItsSentence) {
   Begin();
   TestClient client = Client();

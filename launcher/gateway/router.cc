@@ -172,6 +172,8 @@ const Router::Route Router::kRoutes[] = {
     {"GET", "/v1/logs", false, {"worker", "follow", "tail"}, &Router::GetLogs},
     {"POST", "/v1/resize", false, {}, &Router::PostResize},
     {"POST", "/v1/stop", false, {}, &Router::PostStop},
+    {"GET", "/v1/bundle", false, {}, &Router::GetBundle},
+    {"POST", "/v1/chunk", false, {"hash"}, &Router::PostChunk},
     {"GET", "/healthz", true, {}, &Router::GetHealth},
     {"GET", "/readyz", true, {}, &Router::GetReady},
     {"GET", "/metrics", false, {}, &Router::GetMetrics},
@@ -234,6 +236,11 @@ std::optional<GatewayAnswer> Router::Refusal(const GatewayRequest& request, bool
   return answer;
 }
 
+bool Router::CarriesChunk(std::string_view target) {
+  const Route* route = FindRoute(target);
+  return route != nullptr && route->handler == &Router::PostChunk;
+}
+
 void Router::Handle(const GatewayRequest& request, Respond respond) {
   const Route* route = FindRoute(request.target);
   const Result<Target> target = ParseTarget(request.target);
@@ -291,6 +298,19 @@ void Router::PostStop(const Target&, const std::string& body, const Respond& res
                                 R"(for example {"now":false,"reason":"maintenance"})"}));
   }
   source_.Stop(now.get<bool>(), reason.get<std::string>(), AnswerWith(respond));
+}
+
+void Router::GetBundle(const Target&, const std::string&, const Respond& respond) {
+  AnswerWith(respond)(source_.BundleText());
+}
+
+void Router::PostChunk(const Target& target, const std::string& body, const Respond& respond) {
+  const auto hash = target.parameters.find("hash");
+  if (hash == target.parameters.end()) {
+    return respond(ErrorAnswer(
+        {Code::kInvalidArgument, "no chunk is named", "for example /v1/chunk?hash=01ab..."}));
+  }
+  AnswerWith(respond)(source_.PutChunk(hash->second, body));
 }
 
 void Router::GetHealth(const Target&, const std::string&, const Respond& respond) {

@@ -52,6 +52,9 @@ class Router {
   // all but probes are (503).
   std::optional<GatewayAnswer> Refusal(const GatewayRequest& request, bool crowded) const;
 
+  // Whether the body of such a request is a chunk of a file, for which other limits hold.
+  static bool CarriesChunk(std::string_view target);
+
   // Answers a request that Refusal lets pass. `respond` is called once, now or later, from any thread.
   using Respond = std::function<void(GatewayOutcome)>;
   void Handle(const GatewayRequest& request, Respond respond);
@@ -72,6 +75,8 @@ class Router {
   void GetLogs(const Target& target, const std::string& body, const Respond& respond);
   void PostResize(const Target& target, const std::string& body, const Respond& respond);
   void PostStop(const Target& target, const std::string& body, const Respond& respond);
+  void GetBundle(const Target& target, const std::string& body, const Respond& respond);
+  void PostChunk(const Target& target, const std::string& body, const Respond& respond);
   void GetHealth(const Target& target, const std::string& body, const Respond& respond);
   void GetReady(const Target& target, const std::string& body, const Respond& respond);
   void GetMetrics(const Target& target, const std::string& body, const Respond& respond);

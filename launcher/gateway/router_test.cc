@@ -165,6 +165,19 @@ TEST_F(RouterTest, RefusesBadBodies) {
   EXPECT_THAT(job_.orders(), ElementsAre());
 }
 
+TEST_F(RouterTest, HandsOnTheJobsFiles) {
+  EXPECT_EQ(Get("/v1/bundle").body, "{\"missing\":[\"ab\"]}\n");
+  EXPECT_EQ(Post("/v1/chunk?hash=ab", "bytes").body, "{\"missing\":0}\n");
+  EXPECT_THAT(job_.orders(), ElementsAre("chunk ab of 5"));
+  EXPECT_EQ(Post("/v1/chunk", "bytes").status, 400);
+  EXPECT_EQ(Get("/v1/chunk?hash=ab").status, 405);
+  job_.RefuseWith({Code::kDataLoss, "it is damaged", ""});
+  EXPECT_EQ(Post("/v1/chunk?hash=ab", "bytes").status, 500);
+  EXPECT_TRUE(Router::CarriesChunk("/v1/chunk?hash=ab"));
+  EXPECT_FALSE(Router::CarriesChunk("/v1/stop"));
+  EXPECT_FALSE(Router::CarriesChunk("/v1/chunks"));
+}
+
 TEST_F(RouterTest, AnErrorIsJsonWhateverWasSent) {
   const GatewayAnswer answer = Get("/v1/events?\xff\xfe=1");
   EXPECT_EQ(answer.status, 400);

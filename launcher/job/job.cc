@@ -69,6 +69,9 @@ Status JobSpec::Validate() const {
   if (!IsHex(id, 32)) return Err(Code::kInvalidArgument, "id is \"{}\", not 32 hex digits", id);
   MUSTER_TRY(CheckAbsolute("executable", executable));
   MUSTER_TRY(CheckAbsolute("cwd", cwd));
+  if (!bundle.empty() && !IsHex(bundle, 64)) {
+    return Err(Code::kInvalidArgument, "bundle is \"{}\", not 64 hex digits", bundle);
+  }
   if (argv.empty()) return Err(Code::kInvalidArgument, "argv is empty, it must name the program");
   for (const auto& [variable, value] : environment) {
     if (variable.empty() || variable.find('=') != variable.npos ||
@@ -96,6 +99,7 @@ std::string JobSpec::ToJson() const {
                        {"executable", executable.string()},
                        {"argv", argv},
                        {"cwd", cwd.string()},
+                       {"bundle", bundle},
                        {"environment", environment},
                        {"min_workers", min_workers},
                        {"max_workers", max_workers},
@@ -125,6 +129,7 @@ Result<JobSpec> JobSpec::FromJson(std::string_view text) {
     object.at("argv").get_to(spec.argv);
     spec.cwd = object.at("cwd").get<std::string>();
     // Jobs of earlier versions have none, and are still listed.
+    if (object.contains("bundle")) object.at("bundle").get_to(spec.bundle);
     if (object.contains("environment")) object.at("environment").get_to(spec.environment);
     object.at("min_workers").get_to(spec.min_workers);
     object.at("max_workers").get_to(spec.max_workers);

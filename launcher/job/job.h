@@ -45,7 +45,9 @@ struct JobSpec {
   std::filesystem::path executable;  // absolute path of the program
   std::vector<std::string>
       argv;  // argv[0] as the user typed it, then the program's arguments, verbatim
-  std::filesystem::path cwd;                       // absolute; workers start here
+  std::filesystem::path cwd;  // absolute; workers start here
+  std::string
+      bundle;  // SHA-256 of the manifest of what agents fetch into cwd first; empty: nothing
   std::map<std::string, std::string> environment;  // for the workers, over ours; no MUSTER_ names
   // Fewer for longer than start_timeout_ms fails the job; 1 to max_workers. Equal to max_workers:
   // all are needed to start, one is enough to go on.

@@ -32,6 +32,7 @@ ServerOptions ServerOptionsOf(const JobSpec& spec, const JobFolder& folder,
   options.service.job = spec.id;
   options.service.secret = secret;
   options.service.job_text = spec.ToJson();
+  options.bundle = spec.bundle;
   return options;
 }
 
@@ -40,14 +41,26 @@ Result<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Create(const Serve
   std::unique_ptr<CoordinatorServer> server(new CoordinatorServer(options, store));
   ServiceOptions service = options.service;
   service.incarnations = NewestIncarnations(store.state());
+  if (!options.bundle.empty()) {
+    CoordinatorShell& shell = server->shell_;
+    BundleHubOptions bundle{.job = service.job,
+                            .secret = service.secret,
+                            .bundle = options.bundle,
+                            .folder = options.shell.folder.root() / "chunks"};
+    bundle.note = [&shell](const std::string& sentence) {
+      shell.Submit(PlatformNoted{"program", sentence}, {}, {});
+    };
+    MUSTER_ASSIGN(server->bundle_, BundleHub::Create(std::move(bundle)));
+    service.bundle = server->bundle_.get();
+  }
   MUSTER_ASSIGN(server->service_, RendezvousService::Create(service, server->shell_));
   if (!options.gateway) return server;
   GatewayOptions gateway;
   gateway.address = options.gateway->address;
   gateway.port = options.gateway->port;
   gateway.secret = options.service.secret;
-  auto created =
-      JobGateway::Create(gateway, options.shell.folder, server->shell_, *server->service_);
+  auto created = JobGateway::Create(gateway, options.shell.folder, server->shell_,
+                                    *server->service_, server->bundle_.get());
   if (created) {
     server->gateway_ = std::move(*created);
     return server;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "launcher/bundle/bundle_hub.h"
 #include "launcher/rendezvous/coordinator_shell.h"
 #include "launcher/rendezvous/job_gateway.h"
 #include "launcher/rendezvous/service.h"
@@ -19,6 +20,7 @@ struct ServerOptions {
   ShellOptions shell;
   ServiceOptions service;               // without `incarnations`: the store knows them
   std::optional<GatewayPlace> gateway;  // none: no HTTP
+  std::string bundle;                   // hash of what agents fetch; empty: nothing
   uint64_t first_event = 1;             // the least number of an event
 };
 
@@ -54,6 +56,7 @@ class CoordinatorServer {
 
   EventLog events_;
   CoordinatorShell shell_;
+  std::unique_ptr<BundleHub> bundle_;
   std::unique_ptr<RendezvousService> service_;
   std::unique_ptr<JobGateway> gateway_;
 };

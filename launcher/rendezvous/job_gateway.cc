@@ -17,8 +17,9 @@ constexpr size_t kCountedAtOnce = 256;  // events
 
 Result<std::unique_ptr<JobGateway>> JobGateway::Create(const GatewayOptions& options,
                                                        const JobFolder& folder, JobControl& control,
-                                                       JobOutlet& outlet) {
-  std::unique_ptr<JobGateway> self(new JobGateway(options.address, folder, control, outlet));
+                                                       JobOutlet& outlet, BundleHub* bundle) {
+  std::unique_ptr<JobGateway> self(
+      new JobGateway(options.address, folder, control, outlet, bundle));
   MUSTER_ASSIGN(self->gateway_, Gateway::Create(options, *self));
   return self;
 }
@@ -114,6 +115,16 @@ void JobGateway::Stop(bool now, const std::string& reason, Done done) {
                     done(status ? Result<std::string>(text) : tl::unexpected(status.error()));
                   },
                   {});
+}
+
+Result<std::string> JobGateway::BundleText() {
+  if (bundle_ != nullptr) return bundle_->StateText();
+  return Err(Code::kNotFound, "the job has no files of its own");
+}
+
+Result<std::string> JobGateway::PutChunk(const std::string& hash, const std::string& compressed) {
+  if (bundle_ != nullptr) return bundle_->Put(hash, compressed);
+  return Err(Code::kNotFound, "the job has no files of its own");
 }
 
 void JobGateway::EventsChanged() {

@@ -8,13 +8,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "launcher/bundle/bundle_hub.h"
 #include "launcher/rendezvous/call.h"
 #include "launcher/rendezvous/pump_stream.h"
 #include "launcher/rendezvous/watch_stream.h"
 #include "launcher/rendezvous/wire.h"
 #include "runtime/base/endpoint.h"
 #include "runtime/base/log.h"
-#include "runtime/base/secret.h"
 #include "runtime/proto/muster.grpc.pb.h"
 #include "runtime/rpc/channel.h"
 #include "runtime/rpc/convert.h"
@@ -26,7 +26,6 @@ using OrderStream = QueueStream<v1::Order>;
 using AgentStream = QueueStream<v1::AgentOrder>;
 using SlotsStream = LatestStream<v1::SlotsOrder>;
 
-constexpr int kMaxCallsPerConnection = 10'000;
 constexpr size_t kMaxBufferBytes = 256 << 20;  // of all connections together
 constexpr std::chrono::milliseconds kShutdownGrace{100};
 
@@ -124,6 +123,8 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
     if (!event) return Answer(context, tl::unexpected(event.error()));
     if (const auto* started = std::get_if<WorkerStarted>(&*event))
       RaiseFence(started->slot, started->incarnation);
+    if (options_.bundle != nullptr && !request->shares_at().empty())
+      options_.bundle->Hold(request->agent(), request->shares_at());
     return Submit(context, std::move(*event));
   }
 
@@ -265,29 +266,16 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
 
   std::unique_ptr<grpc::Server> Start(int port) {
     grpc::ServerBuilder builder;
-    grpc::ResourceQuota quota("rendezvous");
-    quota.Resize(kMaxBufferBytes);
-    builder.SetResourceQuota(quota);
-    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    builder.SetMaxSendMessageSize(kMaxMessageBytes);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    // Clients ping every 30 s (runtime/rpc/channel.cc), also while they have no call.
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    PrepareServer(builder, "rendezvous", kMaxBufferBytes);
     builder.AddListeningPort(JoinHostPort(options_.address, port),
                              grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(this);
+    if (options_.bundle != nullptr) builder.RegisterService(&options_.bundle->service());
     return builder.BuildAndStart();
   }
 
   Status CheckCaller(const grpc::CallbackServerContext& context) const {
-    const bool secret = SameSecret(Metadata(context, kSecretMetadata), options_.secret);
-    const bool job = Metadata(context, kJobMetadata) == options_.job;
-    if (secret && job) return {};
-    return Err(Code::kUnauthenticated,
-               "the {} of the call is missing or not that of this coordinator",
-               job ? "secret" : "job id");
+    return muster::CheckCaller(context, options_.job, options_.secret);
   }
 
   // Hands an event over and answers the call when it has been carried out.

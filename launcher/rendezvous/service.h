@@ -18,13 +18,16 @@
 
 namespace muster {
 
+class BundleHub;
+
 struct ServiceOptions {
-  std::string job;                               // id that calls must carry
-  std::string secret;                            // that calls must carry
-  std::string job_text;                          // what Describe answers
-  std::string address = "127.0.0.1";             // IP address to listen on
-  int port = 0;                                  // 0: any free one
-  bool or_any_port = true;                       // if `port` is taken
+  std::string job;                    // id that calls must carry
+  std::string secret;                 // that calls must carry
+  std::string job_text;               // what Describe answers
+  std::string address = "127.0.0.1";  // IP address to listen on
+  int port = 0;                       // 0: any free one
+  bool or_any_port = true;            // if `port` is taken
+  BundleHub* bundle = nullptr;  // what agents fetch; outlives the service. Null: the job has none
   std::map<std::string, uint64_t> incarnations;  // newest known process of each worker
 };
 

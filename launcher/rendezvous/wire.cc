@@ -21,6 +21,7 @@ Result<CoordinatorEvent> ToEvent(const v1::AgentReport& message) {
   MUSTER_TRY(CheckId("agent", message.agent()));
   MUSTER_TRY(CheckText("last_output", message.last_output()));
   MUSTER_TRY(CheckText("error", message.error()));
+  MUSTER_TRY(CheckText("shares_at", message.shares_at()));
   switch (message.kind()) {
     case v1::AgentReport::ALIVE:
       return AgentAlive{message.agent()};

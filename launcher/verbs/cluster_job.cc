@@ -5,6 +5,7 @@
 #include "launcher/job/fields.h"
 #include "launcher/job/outcome.h"
 #include "launcher/platform/kubernetes/follow_core.h"
+#include "launcher/platform/kubernetes/follow_run.h"
 #include "launcher/platform/kubernetes/keep.h"
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/run_objects.h"
@@ -20,6 +21,7 @@ using kubernetes::RunLook;
 using nlohmann::json;
 
 constexpr std::chrono::seconds kAnswerTime{15};
+constexpr std::chrono::seconds kLastMoments{3};
 
 std::string RunNames(const std::vector<ListedRun>& runs) {
   constexpr size_t kMost = 10;
@@ -133,6 +135,8 @@ bool FetchEnd(const JobStore& store, const ClusterJob& job, const RunLook& look)
   if (!look.finished || !job.folder) return false;
   const auto lock = store.Hold(job.name);
   if (!lock) return false;
+  // Right after the end they need some moments, and who looks now may not look again.
+  kubernetes::AwaitWorkers(*job.run, {}, kLastMoments);
   const auto workers =
       kubernetes::WorkersLeft(job.run->api(), job.run->namespace_name(), job.run->spec());
   if (!workers || !workers->empty()) return false;

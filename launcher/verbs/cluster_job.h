@@ -46,7 +46,7 @@ Result<nlohmann::json> AfterDeletion(const JobStore& store, const ClusterJob& jo
 Result<nlohmann::json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time);
 
 // Keeps the end that `look` shows and deletes the run, as AskStatus does. False if it shows none, if somebody else keeps it, or if
-// workers are still ending.
+// workers have not ended within some 3 s.
 bool FetchEnd(const JobStore& store, const ClusterJob& job, const kubernetes::RunLook& look);
 
 // The status of a run that has ended, from what it has left.

@@ -16,6 +16,7 @@
 #include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/reporter.h"
 #include "launcher/verbs/run.h"
+#include "launcher/verbs/shipping.h"
 #include "launcher/verbs/text.h"
 #include "runtime/base/log.h"
 
@@ -25,8 +26,9 @@ namespace {
 using kubernetes::ClusterRun;
 using nlohmann::ordered_json;
 
-std::string PlanText(const RunPlan& plan, const ClusterRun& run, const ClusterTarget& target,
+std::string PlanText(const ClusterPlan& plan, const ClusterTarget& target,
                      const JobFolder& folder) {
+  const ClusterRun& run = plan.run;
   const JobSpec& spec = run.spec;
   std::string text = fmt::format(
       "job {}: {} in namespace {} ({}), {} reduction\n  program {}\n  image   {}\n"
@@ -34,7 +36,8 @@ std::string PlanText(const RunPlan& plan, const ClusterRun& run, const ClusterTa
       spec.name, WorkersText(spec.min_workers, spec.max_workers), run.namespace_name,
       target.config.origin, spec.reduce, ShellQuote(spec.argv), run.image,
       kubernetes::RunName(spec), folder.root().string());
-  for (const Origin& value : plan.values) {
+  if (plan.bundle) text += fmt::format("  sends   {}\n", WhatIsSent(*plan.bundle));
+  for (const Origin& value : plan.job.values) {
     if (value.overrides.empty()) continue;
     text += fmt::format("  {} {} overrides {} of the job file\n", value.from, value.value,
                         value.overrides);
@@ -117,7 +120,8 @@ class Maker {
   ClusterPlace place_;
 };
 
-int ShowVerdicts(const Invocation& invocation, const std::vector<kubernetes::Verdict>& verdicts) {
+int ShowVerdicts(const Invocation& invocation, const ClusterPlan& plan,
+                 const std::vector<kubernetes::Verdict>& verdicts) {
   int exit_code = 0;
   auto objects = ordered_json::array();
   std::vector<std::vector<std::string>> rows;
@@ -129,17 +133,23 @@ int ShowVerdicts(const Invocation& invocation, const std::vector<kubernetes::Ver
     rows.push_back({answer ? "ok" : "REFUSED", kind, name, why});
   }
   if (invocation.json()) {
-    Print(ordered_json{{"ok", exit_code == 0}, {"objects", objects}}.dump() + "\n");
+    Print(ordered_json{{"ok", exit_code == 0},
+                       {"objects", objects},
+                       {"sends", plan.bundle ? WhatIsSent(*plan.bundle) : ""}}
+              .dump() +
+          "\n");
   } else {
-    Print(Table(rows) + "nothing was made\n");
+    const std::string sends =
+        plan.bundle ? fmt::format("it would send {}\n", WhatIsSent(*plan.bundle)) : "";
+    Print(Table(rows) + sends + "nothing was made\n");
   }
   return exit_code;
 }
 
-Result<int> CheckOnly(const Invocation& invocation, k8s::ApiClient& api, const ClusterRun& run) {
-  const auto verdicts = kubernetes::CheckRun(api, run, RandomHex(32));
+Result<int> CheckOnly(const Invocation& invocation, k8s::ApiClient& api, const ClusterPlan& plan) {
+  const auto verdicts = kubernetes::CheckRun(api, plan.run, RandomHex(32));
   if (!verdicts) return ReportClusterFailure("run", verdicts.error());
-  return ShowVerdicts(invocation, *verdicts);
+  return ShowVerdicts(invocation, plan, *verdicts);
 }
 
 void ReportLeft(const ClusterRun& run, const std::vector<std::string>& left) {
@@ -151,13 +161,19 @@ void ReportLeft(const ClusterRun& run, const std::vector<std::string>& left) {
                   run.namespace_name, fmt::join(some, ", "), left.size() > kMost ? ", ..." : ""));
 }
 
-Result<int> Follow(const Invocation& invocation, const ClusterRun& run,
+Result<int> Follow(const Invocation& invocation, const ClusterPlan& plan,
                    const kubernetes::RemoteRun& remote, const JobFolder& folder,
                    const SignalFd& signals) {
+  const ClusterRun& run = plan.run;
+  kubernetes::Sending sending{.detach = run.spec.detached};
+  if (plan.bundle) {
+    sending.bundle = &*plan.bundle;
+    sending.what = WhatIsSent(*plan.bundle);
+  }
   InitLog("launcher", "warn");
   std::optional<Reporter> reporter(ChooseStyle(invocation.json()));
   MUSTER_ASSIGN(const kubernetes::FollowOutcome outcome,
-                kubernetes::FollowRun(remote, folder, *reporter, signals));
+                kubernetes::FollowRun(remote, folder, *reporter, signals, sending));
   if (outcome.detached) {
     reporter.reset();  // what is left to show comes before
     PrintDetached(invocation, run);
@@ -172,22 +188,22 @@ Result<int> Follow(const Invocation& invocation, const ClusterRun& run,
 
 Result<int> RunOnCluster(const Invocation& invocation) {
   MUSTER_ASSIGN(ClusterTarget target, ChooseTarget(invocation));
-  RunPlan plan;
-  MUSTER_ASSIGN(ClusterRun run, PlanClusterRun(invocation, target.place.namespace_name, &plan));
+  MUSTER_ASSIGN(ClusterPlan plan, PlanClusterRun(invocation, target.place.namespace_name));
+  ClusterRun& run = plan.run;
   run.owner_uid.clear();
   run.coordinator_ip.clear();
   run.spec.id = RandomHex(16);
   run.spec.supervisor_pid = ::getpid();
   run.spec.created_ms = UnixMilliseconds();
   MUSTER_ASSIGN(auto api, k8s::ApiClient::Create(target.config));
-  if (invocation.Has("dry-run")) return CheckOnly(invocation, *api, run);
+  if (invocation.Has("dry-run")) return CheckOnly(invocation, *api, plan);
 
   MUSTER_ASSIGN(const SignalFd signals, SignalFd::Create({SIGINT, SIGTERM, SIGHUP}));
   MUSTER_ASSIGN(const std::filesystem::path home, MusterHome());
   MUSTER_ASSIGN(CreatedJob job, JobStore(home).Create(run.spec));
   target.place.run = kubernetes::RunName(run.spec);
   MUSTER_TRY(job.folder.WriteCluster(target.place));
-  PrintError(PlanText(plan, run, target, job.folder));
+  PrintError(PlanText(plan, target, job.folder));
 
   int interrupted_by = 0;
   Maker maker(*api, run, job.folder, target.place);
@@ -200,14 +216,14 @@ Result<int> RunOnCluster(const Invocation& invocation) {
     ReportClusterFailure("run", uid.error());
     return exit_code;
   }
-  if (run.spec.detached) {
+  if (run.spec.detached && !plan.bundle) {
     PrintDetached(invocation, run);
     return 0;
   }
   MUSTER_ASSIGN(std::string secret, job.folder.ReadSecret());
   const kubernetes::RemoteRun remote(std::move(api), run.namespace_name, run.spec, *uid,
                                      std::move(secret));
-  return Follow(invocation, run, remote, job.folder, signals);
+  return Follow(invocation, plan, remote, job.folder, signals);
 }
 
 }  // namespace muster

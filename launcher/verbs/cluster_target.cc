@@ -94,21 +94,27 @@ Result<k8s::ClientConfig> ConfigOf(const ClusterPlace& place) {
                                k8s::ConfigEnvironment::OfThisProcess());
 }
 
-Result<kubernetes::ClusterRun> PlanClusterRun(const Invocation& invocation,
-                                              const std::string& namespace_name, RunPlan* plan) {
+Result<ClusterPlan> PlanClusterRun(const Invocation& invocation,
+                                   const std::string& namespace_name) {
+  ClusterPlan plan;
   MUSTER_TRY(CheckName(invocation, "image", IsImageName));
   MUSTER_TRY(CheckName(invocation, "service-account", IsObjectName));
-  MUSTER_ASSIGN(*plan, PlanRun(invocation, PlanFor::kCluster));
-  kubernetes::ClusterRun run{.spec = plan->spec,
-                             .file = plan->file,
-                             .namespace_name = namespace_name,
-                             .service_account = invocation.Get("service-account"),
-                             .owner_uid = "<uid of the ConfigMap>",
-                             .coordinator_ip = "<ClusterIP of the Service>"};
+  MUSTER_ASSIGN(plan.job, PlanRun(invocation, PlanFor::kCluster));
+  plan.run = {.spec = plan.job.spec,
+              .file = plan.job.file,
+              .namespace_name = namespace_name,
+              .service_account = invocation.Get("service-account"),
+              .owner_uid = "<uid of the ConfigMap>",
+              .coordinator_ip = "<ClusterIP of the Service>"};
+  kubernetes::ClusterRun& run = plan.run;
   run.spec.id = std::string(32, '0');
+  if (!plan.job.sources.empty()) {
+    MUSTER_ASSIGN(plan.bundle, LocalBundle::Create(plan.job.sources));
+    run.spec.bundle = plan.bundle->hash();
+  }
   run.image =
       invocation.Has("image") ? invocation.Get("image") : run.file.image.value_or(kDefaultImage);
-  return run;
+  return plan;
 }
 
 int ClusterExitCode(Code code) {

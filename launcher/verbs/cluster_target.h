@@ -3,6 +3,7 @@
 // Threading: none.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,10 +39,15 @@ struct ClusterTarget {
 Result<ClusterTarget> ChooseTarget(const Invocation& invocation);
 Result<k8s::ClientConfig> ConfigOf(const ClusterPlace& place);
 
-// The job of `run` and `render` as a run in `namespace_name`, with placeholders for what the server gives; the plan is in *plan.
-// Errors: those of PlanRun; kInvalidArgument naming the flag.
-Result<kubernetes::ClusterRun> PlanClusterRun(const Invocation& invocation,
-                                              const std::string& namespace_name, RunPlan* plan);
+// The job of `run` and `render`.
+struct ClusterPlan {
+  RunPlan job;
+  kubernetes::ClusterRun run;         // with placeholders for what the server gives
+  std::optional<LocalBundle> bundle;  // what has to be sent to it, if anything
+};
+
+// Reads the files that have to be sent. Errors: those of PlanRun and LocalBundle::Create; kInvalidArgument naming the flag.
+Result<ClusterPlan> PlanClusterRun(const Invocation& invocation, const std::string& namespace_name);
 
 // Prints what `verb` could not do on a cluster; the exit code of it.
 int ReportClusterFailure(std::string_view verb, const Error& error);

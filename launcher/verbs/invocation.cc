@@ -110,7 +110,10 @@ Result<Invocation> ParseInvocation(const Verb& verb, const std::vector<std::stri
     Declare(verb, options);
     const auto parsed = options.parse(static_cast<int>(argv.size()), argv.data());
     result.operands = parsed.unmatched();
-    for (const auto& value : parsed.arguments()) result.values_[value.key()] = value.value();
+    for (const auto& value : parsed.arguments()) {
+      result.values_[value.key()] = value.value();
+      result.repeated_[value.key()].push_back(value.value());
+    }
   } catch (const cxxopts::exceptions::exception& error) {
     return WithHint(Err(Code::kInvalidArgument, "{}", error.what()),
                     fmt::format("launcher {} --help lists the options", verb.name));

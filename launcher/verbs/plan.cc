@@ -14,6 +14,7 @@
 #include "launcher/verbs/program.h"
 #include "launcher/verbs/request.h"
 #include "launcher/verbs/run.h"
+#include "launcher/verbs/shipping.h"
 #include "launcher/verbs/text.h"
 #include "runtime/state/checkpoint.h"
 
@@ -236,12 +237,19 @@ Result<fs::path> ProgramOfImage(const Request& request, const std::string& word)
       "give its path in the image, or leave image out to send a program of this machine");
 }
 
-Status PlanProgram(const Request& request, PlanFor purpose, JobSpec& spec) {
+Status PlanProgram(const Request& request, PlanFor purpose, RunPlan& plan) {
   const bool cluster = purpose == PlanFor::kCluster;
+  JobSpec& spec = plan.spec;
   MUSTER_ASSIGN(spec.argv, ProgramWords(request));
-  MUSTER_ASSIGN(spec.executable, cluster && request.file().image
-                                     ? ProgramOfImage(request, spec.argv[0])
-                                     : FindProgramHere(request, spec.argv[0]));
+  if (cluster && request.file().image) {
+    MUSTER_ASSIGN(spec.executable, ProgramOfImage(request, spec.argv[0]));
+  } else {
+    MUSTER_ASSIGN(spec.executable, FindProgramHere(request, spec.argv[0]));
+  }
+  if (cluster && !request.file().image) {
+    plan.sources.push_back({spec.executable, ProgramPath(spec.executable)});
+    spec.executable = fs::path(kubernetes::kWorkFolder) / plan.sources.back().path;
+  }
   if (cluster || !IsTyped(request)) {
     spec.cwd = cluster ? fs::path(kubernetes::kWorkFolder) : request.folder();
     return {};
@@ -252,22 +260,6 @@ Status PlanProgram(const Request& request, PlanFor purpose, JobSpec& spec) {
   return WithHint(Err(Code::kFailedPrecondition, "the current folder is not there any more: {}",
                       error.message()),
                   "change to another folder");
-}
-
-// Nothing is sent along on this machine, but what the program needs must be there.
-Status CheckFiles(const Request& request) {
-  std::vector<FileError> missing;
-  const auto& files = request.file().files;
-  for (size_t i = 0; i < files.size(); ++i) {
-    std::error_code error;
-    if (fs::exists(request.Resolve(files[i]), error)) continue;
-    const std::string place = fmt::format("files[{}]", i);
-    missing.push_back(
-        {request.file().places.at(place),
-         fmt::format("{} is {}, which is not there", place, request.Resolve(files[i]).string())});
-  }
-  if (missing.empty()) return {};
-  return request.Refuse(missing);
 }
 
 // job.json is text; bytes that are none would not arrive as they were typed.
@@ -319,8 +311,9 @@ Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose) {
                          spec.start_timeout_ms));
   spec.environment = file.environment;
   MUSTER_TRY(PlanName(request, spec));
-  MUSTER_TRY(PlanProgram(request, purpose, spec));
-  MUSTER_TRY(CheckFiles(request));
+  MUSTER_TRY(PlanProgram(request, purpose, plan));
+  MUSTER_ASSIGN(const std::vector<BundleSource> files, PlanFiles(request, cluster));
+  plan.sources.insert(plan.sources.end(), files.begin(), files.end());
   MUSTER_TRY(PlanCheckpoints(request, purpose, plan));
   MUSTER_TRY(CheckText(spec));
   plan.values = Origins(request, spec, cluster ? "kubernetes" : "local");

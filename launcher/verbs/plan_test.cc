@@ -131,7 +131,8 @@ TEST(PlanForACluster, TakesWhatThisMachineCannotHonour) {
       "name: demo\nplatform: kubernetes\nprogram: {path: /bin/true}\n"
       "pools: [{name: a, workers: 4, device: gpu, capacity: spot}]\n");
   ASSERT_TRUE(plan) << plan.error().ToString();
-  EXPECT_EQ(plan->spec.executable, "/bin/true");
+  EXPECT_EQ(plan->spec.executable, "/muster/job/bin/true");
+  EXPECT_EQ(plan->sources, (std::vector<BundleSource>{{"/bin/true", "bin/true"}}));
   EXPECT_EQ(plan->spec.max_workers, 4);
   EXPECT_EQ(plan->file.pools.at(0).capacity, "spot");
   EXPECT_TRUE(plan->set_aside.empty());
@@ -143,6 +144,7 @@ TEST(PlanForACluster, HasThePathsOfContainers) {
       "program: {path: /opt/my/train, args: [-x]}\nimage: mine:1\ncheckpoint: {dir: ckpt/}\n");
   ASSERT_TRUE(plan) << plan.error().ToString();
   EXPECT_EQ(plan->spec.executable, "/opt/my/train");  // of the image, not of this machine
+  EXPECT_TRUE(plan->sources.empty());
   EXPECT_EQ(plan->spec.argv, (Words{"/opt/my/train", "-x"}));
   EXPECT_EQ(plan->spec.cwd, "/muster/job");
   EXPECT_EQ(plan->spec.checkpoint, "/muster/job/ckpt/");
@@ -150,6 +152,43 @@ TEST(PlanForACluster, HasThePathsOfContainers) {
   const auto there = PlanCluster("program: {path: /bin/true}\n", {"--checkpoint", "/bin/true"});
   ASSERT_TRUE(there) << there.error().ToString();
   EXPECT_EQ(there->spec.checkpoint, "/bin/true");
+}
+
+TEST(PlanForACluster, NamesTheFilesToSend) {
+  const std::string folder = ::testing::TempDir();
+  std::filesystem::create_directories(folder + "/plan-data");
+  const auto plan = PlanCluster(
+      "program: {path: /opt/x}\nimage: mine:1\nfiles: [./plan-data/, plan-cluster.yaml]\n");
+  ASSERT_TRUE(plan) << plan.error().ToString();
+  ASSERT_EQ(plan->sources.size(), 2U);
+  EXPECT_EQ(plan->sources[0].path, "plan-cluster.yaml");
+  EXPECT_EQ(plan->sources[1].path, "plan-data");
+  EXPECT_TRUE(std::filesystem::equivalent(plan->sources[1].source, folder + "/plan-data"));
+
+  const auto flags =
+      PlanCluster("program: {path: /bin/true}\n",
+                  {"--send", "docs", "--send", "./tools/check_tree", "--send", "docs"});
+  ASSERT_TRUE(flags) << flags.error().ToString();
+  ASSERT_EQ(flags->sources.size(), 3U);
+  EXPECT_EQ(flags->sources[1].path, "docs");
+  EXPECT_EQ(flags->sources[2].path, "tools/check_tree");
+}
+
+TEST(PlanForACluster, RefusesFilesThatWouldLandOutside) {
+  const auto outside =
+      PlanCluster("program: {path: /bin/true}\nfiles: [.., /etc/hosts, gone, .]\n");
+  ASSERT_FALSE(outside);
+  for (const char* text : {"has 4 errors", "yaml:2:9: files[0] is ..: ", "leads out of its folder",
+                           "files[1] is /etc/hosts", "must be relative", "files[2] is ",
+                           "not there", "files[3] is ."}) {
+    EXPECT_NE(outside.error().message.find(text), std::string::npos)
+        << text << " in " << outside.error().message;
+  }
+  const auto flag = PlanCluster("program: {path: /bin/true}\n", {"--send", "/etc/hosts"});
+  ASSERT_FALSE(flag);
+  EXPECT_NE(flag.error().message.find("--send is /etc/hosts"), std::string::npos);
+  // On this machine the program finds them where they are.
+  EXPECT_TRUE(Plan({"--send", "/etc/hosts"}));
 }
 
 TEST(PlanForACluster, RefusesWhatItCannotMean) {

@@ -66,9 +66,8 @@ Result<std::vector<Listed>> ObjectsOfJob(const Invocation& invocation, const std
     return Err(Code::kInvalidArgument,
                "--user says whose rights --rbac prints, which is not given");
   }
-  RunPlan plan;
-  MUSTER_ASSIGN(const ClusterRun run, PlanClusterRun(invocation, space, &plan));
-  return ObjectsOf(run);
+  MUSTER_ASSIGN(const ClusterPlan plan, PlanClusterRun(invocation, space));
+  return ObjectsOf(plan.run);
 }
 
 }  // namespace

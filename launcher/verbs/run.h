@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/bundle/local_bundle.h"
 #include "launcher/job/job.h"
 #include "launcher/verbs/origins.h"
 #include "launcher/verbs/verb.h"
@@ -27,6 +28,7 @@ struct RunPlan {
   std::vector<Origin> values;          // where each comes from
   std::vector<std::string> set_aside;  // "FILE:LINE:COLUMN: KEY" that this machine does not honour
   std::optional<uint64_t> newest_checkpoint;  // step of the newest one that a resume finds
+  std::vector<BundleSource> sources;          // kCluster: what the run needs of this machine
   bool name_is_random = false;                // nobody has named the job
 };
 

@@ -28,6 +28,11 @@ class Invocation {
     const auto found = values_.find(option);
     return found == values_.end() ? "" : found->second;
   }
+  // All values of an option that may be repeated, in order.
+  std::vector<std::string> All(const std::string& option) const {
+    const auto found = repeated_.find(option);
+    return found == repeated_.end() ? std::vector<std::string>{} : found->second;
+  }
   bool json() const { return Get("output") == "json"; }
 
   std::vector<std::string> operands;  // before `--`
@@ -36,7 +41,8 @@ class Invocation {
 
  private:
   friend Result<Invocation> ParseInvocation(const struct Verb&, const std::vector<std::string>&);
-  std::map<std::string, std::string> values_;
+  std::map<std::string, std::string> values_;  // the last one of each
+  std::map<std::string, std::vector<std::string>> repeated_;
 };
 
 struct Verb {

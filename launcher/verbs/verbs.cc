@@ -47,6 +47,8 @@ std::vector<OptionSpec> RunOptions() {
        "workers to train with, 1 to 4096 (default: one a core, at most 4)"},
       {0, "platform", "local|kubernetes", "where to run (default: local)"},
       {'f', "file", "JOB.yaml", "the job as a file; flags win over it (docs/job-file.md)"},
+      {0, "send", "PATH",
+       "a file or folder that the program needs, besides `files` of the job file; again for more"},
       {0, "collectives", "auto|host|nccl|mpi", "how gradients are summed (default: auto)"},
       {0, "reduce", "exact|float", "exact: same bits for any number of workers (default)"},
       {0, "checkpoint", "DIR", "keep checkpoints here"},
@@ -94,6 +96,9 @@ Verb RunVerb() {
               "On Kubernetes (docs/kubernetes.md) Ctrl-C leaves the job running and says how to go "
               "on; SIGTERM stops it, a second\n"
               "one deletes it.\n"
+              "There the program and the files named are sent along from this machine, unless the "
+              "job file names an image with the\n"
+              "program.\n"
               "A job file says the same as flags do, and what a cluster needs besides; `launcher "
               "schema` lists its keys, flags win\n"
               "over it, and its paths count from its folder.\n"

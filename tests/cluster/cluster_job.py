@@ -17,9 +17,13 @@ class ClusterJob(muster.Job):
         home.environment["KUBECONFIG"] = str(test.cluster.kubeconfig)
         path = home.work / "job.yaml"
         path.write_text(json.dumps({"environment": {"PACED_MS": str(pace_ms)}, **job_file}))
-        super().__init__(home, muster.PACED, ("--steps", steps, *STEPS), workers=None, name="demo",
+        super().__init__(home, self.program_in(home), ("--steps", steps, *STEPS), workers=None, name="demo",
                          flags=("--platform", "kubernetes", "-n", space, "-f", path))
         test.addCleanup(self._end)
+
+    def program_in(self, home):
+        """What to run. It may put files into home.work, the folder of the job file."""
+        return muster.PACED
 
     def _end(self):
         self.process.kill()

@@ -158,12 +158,18 @@ class Pods(KubeletTest):
             self.assertIn(state.get("terminated", {}).get("reason", "Running"), ("Running", "Completed", "Error"))
 
     def test_a_job_whose_image_has_the_program_ends_with_the_bits_of_a_local_run(self):
+        self.run_digits({"image": PROBE}, "/usr/local/bin/digits")
+
+    def test_a_program_that_is_sent_runs_in_the_stock_image(self):
+        self.run_digits({}, str(muster.BIN / "digits"))
+
+    def run_digits(self, job_file, program):
         home = muster.Home()
         self.addCleanup(home.close)
         home.environment["KUBECONFIG"] = str(self.cluster.kubeconfig)
         words = ["--steps", "60", "--seed", "7"]
         (home.work / "job.yaml").write_text(json.dumps({
-            "platform": "kubernetes", "image": PROBE, "workers": "2", "program": {"path": "/usr/local/bin/digits", "args": words}}))
+            "platform": "kubernetes", "workers": "2", "program": {"path": program, "args": words}, **job_file}))
         done = home.launcher("run", "-n", self.space, "-f", "job.yaml", "-y", "-o", "json", seconds=180)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.explain())
         [finished] = [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "finished"]

@@ -231,7 +231,9 @@ class Reasons(LaptopTest):
         self.assertEqual(job.finished(code=143)["phase"], "stopped")
         self.assert_nothing_left()
 
-        waiting = self.job("--steps", 200, name="waiting", detach=True)
+        # Its program is in the image, so there is nothing to send.
+        (self.home.work / "image.json").write_text(json.dumps({"image": "muster:test"}))
+        waiting = self.job("--steps", 200, name="waiting", detach=True, flags=("-f", "image.json"))
         waiting.wait_exit()
         waiting.stop()
         self.assertEqual(waiting.status()["message"], "stopped before anything ran")

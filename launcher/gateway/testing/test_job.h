@@ -53,6 +53,15 @@ class TestJob final : public GatewaySource {
     Answer("stop " + std::string(now ? "now " : "") + reason, done);
   }
 
+  Result<std::string> BundleText() override { return std::string(R"({"missing":["ab"]})"); }
+  Result<std::string> PutChunk(const std::string& hash, const std::string& compressed) override
+      EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (refusal_) return tl::unexpected(*refusal_);
+    orders_.push_back("chunk " + hash + " of " + std::to_string(compressed.size()));
+    return std::string(R"({"missing":0})");
+  }
+
   void Emit(std::string line) EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     events_.push_back(std::move(line));

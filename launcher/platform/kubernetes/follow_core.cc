@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "launcher/job/fields.h"
 
@@ -98,8 +99,36 @@ FollowCore::Actions FollowCore::LookFailed(const Error& error) {
   return actions;
 }
 
+FollowCore::Actions FollowCore::Sending(const std::string& sentence) {
+  if (over_) return {};
+  return {{Kind::kNote, sentence}};
+}
+
+FollowCore::Actions FollowCore::Sent(const std::string& sentence) {
+  if (over_ || deleting_) return {};
+  Actions actions{{Kind::kNote, sentence}};
+  if (std::exchange(sending_, false) && detach_) {
+    over_ = true;
+    actions.push_back({Kind::kDetach, ""});
+  }
+  return actions;
+}
+
+FollowCore::Actions FollowCore::SendFailed(const Error& error) {
+  if (over_ || deleting_) return {};
+  const std::string text = "the program cannot be sent: " + error.ToString();
+  if (!sending_) return {{Kind::kNote, text}};  // agents may have it
+  over_ = true;
+  return {{Kind::kFailed, text}};
+}
+
 FollowCore::Actions FollowCore::Signal(int number, TimePoint now) {
   if (over_) return {};
+  if (sending_) {
+    if (std::exchange(deleting_, true)) return {};
+    ended_by_ = number;
+    return {{Kind::kNote, "the program has not been sent: deleting the run"}, {Kind::kDelete, ""}};
+  }
   if (number != SIGTERM) {
     over_ = true;
     left_by_ = number;

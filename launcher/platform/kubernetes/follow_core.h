@@ -1,7 +1,8 @@
 // FollowCore: what `launcher run` does while it follows a run on a cluster: what it tells the user, when it asks for a stop, when it
 // deletes the run, and when it is over. Pure.
 //
-// Signals: Ctrl-C (SIGINT) and the end of the terminal (SIGHUP) end the following only; the run goes on. The first SIGTERM asks the
+// While the job's files have not been sent yet, any signal deletes the run: without them it could not begin. Afterwards:
+// Ctrl-C (SIGINT) and the end of the terminal (SIGHUP) end the following only; the run goes on. The first SIGTERM asks the
 // coordinator to stop after the step, the second deletes the run.
 //
 // Threading: a plain value; one thread at a time.
@@ -41,8 +42,10 @@ class FollowCore {
  public:
   using Actions = std::vector<FollowAction>;
 
-  // Events up to `last_sequence` have been seen before.
-  explicit FollowCore(uint64_t last_sequence) : last_sequence_(last_sequence) {}
+  // Events up to `last_sequence` have been seen before. `sending`: the job has files that the run does not have yet. `detach`: it is
+  // followed only until it has them.
+  explicit FollowCore(uint64_t last_sequence, bool sending = false, bool detach = false)
+      : last_sequence_(last_sequence), sending_(sending), detach_(detach) {}
 
   // The stream of events began, said something, or ended (or did not begin).
   Actions Connected();
@@ -52,11 +55,16 @@ class FollowCore {
   Actions Looked(const RunLook& look);
   Actions LookFailed(const Error& error);
 
+  // What becomes of the job's files. One that cannot be sent is the end of a run that does not have it yet.
+  Actions Sending(const std::string& sentence);
+  Actions Sent(const std::string& sentence);
+  Actions SendFailed(const Error& error);
+
   Actions Signal(int number, TimePoint now);
 
   uint64_t last_sequence() const { return last_sequence_; }  // ask for events after it
   int ended_by() const { return ended_by_; }                 // the first SIGTERM; 0: none
-  int left_by() const { return left_by_; }                   // the signal that ended the following
+  int left_by() const { return left_by_; }  // the signal that ended the following; 0: none did
   bool deleting() const { return deleting_; }
 
  private:
@@ -64,6 +72,8 @@ class FollowCore {
   void Explain(const std::string& sentence, Actions* actions);
 
   uint64_t last_sequence_;
+  bool sending_;
+  const bool detach_;
   bool connected_ = false;
   bool answered_ = false;  // has been connected once
   bool started_ = false;   // a coordinator has taken over the run, as far as is known

@@ -141,5 +141,47 @@ TEST(FollowCore, DeletesAtOnceWhatHasNeverRun) {
   EXPECT_THAT(unreached.Signal(SIGTERM, kNow), testing::Contains(FollowAction{Kind::kStop, ""}));
 }
 
+TEST(FollowCore, AnySignalTakesBackARunThatHasNoProgramYet) {
+  for (const int number : {SIGINT, SIGHUP, SIGTERM}) {
+    FollowCore core(0, /*sending=*/true);
+    core.Connected();
+    EXPECT_THAT(core.Signal(number, kNow),
+                ElementsAre(Note("the program has not been sent: deleting the run"),
+                            FollowAction{Kind::kDelete, ""}));
+    EXPECT_EQ(core.ended_by(), number);
+    EXPECT_THAT(core.Signal(number, kLater), IsEmpty());
+    EXPECT_THAT(core.Sent("sent"), IsEmpty());
+    core.Cut("");
+    EXPECT_THAT(core.Looked(Gone()), ElementsAre(FollowAction{Kind::kGone, "killed by the user"}));
+  }
+}
+
+TEST(FollowCore, LeavesTheRunAloneOnceItHasTheProgram) {
+  FollowCore core(0, /*sending=*/true);
+  core.Connected();
+  EXPECT_THAT(core.Sending("sends digits"), ElementsAre(Note("sends digits")));
+  EXPECT_THAT(core.Sent("sent digits"), ElementsAre(Note("sent digits")));
+  EXPECT_THAT(core.Signal(SIGINT, kNow), ElementsAre(FollowAction{Kind::kDetach, ""}));
+}
+
+TEST(FollowCore, DetachesOnceTheProgramHasBeenSent) {
+  FollowCore core(0, /*sending=*/true, /*detach=*/true);
+  core.Connected();
+  EXPECT_THAT(core.Sent("sent"), ElementsAre(Note("sent"), FollowAction{Kind::kDetach, ""}));
+  EXPECT_EQ(core.left_by(), 0);
+}
+
+TEST(FollowCore, AFileThatCannotBeSentIsTheEndOfARunThatNeedsIt) {
+  const Error changed{Code::kAborted, "data has been changed", ""};
+  FollowCore first(0, /*sending=*/true);
+  EXPECT_THAT(first.SendFailed(changed),
+              ElementsAre(FollowAction{Kind::kFailed,
+                                       "the program cannot be sent: data has been changed"}));
+  FollowCore again(0, /*sending=*/true);
+  again.Sent("sent");
+  EXPECT_THAT(again.SendFailed(changed),
+              ElementsAre(Note("the program cannot be sent: data has been changed")));
+}
+
 }  // namespace
 }  // namespace muster::kubernetes

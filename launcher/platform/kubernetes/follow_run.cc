@@ -11,6 +11,7 @@
 #include "launcher/platform/kubernetes/follow_core.h"
 #include "launcher/platform/kubernetes/keep.h"
 #include "launcher/platform/kubernetes/run_objects.h"
+#include "launcher/platform/kubernetes/send_bundle.h"
 #include "runtime/base/backoff.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -24,27 +25,28 @@ using nlohmann::json;
 
 constexpr BackoffPolicy kAgain{250ms, 2000ms};
 constexpr Duration kStopTime = 15s;
-constexpr Duration kWorkersTime = 45s;  // the grace of a pod, and then some
 constexpr Duration kClearTime = 90s;
 constexpr auto kLeftEvery = 250ms;
 
 class Follower {
  public:
   Follower(const RemoteRun& run, const JobFolder& folder, JobObserver& observer,
-           const SignalFd& signals, Inbox& inbox)
+           const SignalFd& signals, Inbox& inbox, const Sending& sending)
       : run_(run),
         folder_(folder),
         observer_(observer),
         signals_(signals),
         inbox_(inbox),
+        sending_(sending),
         events_(folder),
-        core_(events_.last_sequence()) {}
+        core_(events_.last_sequence(), sending.bundle != nullptr, sending.detach) {}
 
   FollowOutcome Run() {
     const auto keep = [this](const std::string& status) { KeepStatus(folder_, status); };
     std::jthread listening([&](const std::stop_token& stop) {
       EventListener(run_, events_.last_sequence(), inbox_, keep).Listen(stop);
     });
+    std::jthread sending([this](const std::stop_token& stop) { Send(stop); });
     while (!over_) {
       pollfd waits[] = {{signals_.fd(), POLLIN, 0}, {inbox_.fd(), POLLIN, 0}};
       ::poll(waits, std::size(waits), -1);  // the listener's own waits have deadlines
@@ -52,13 +54,33 @@ class Follower {
       for (const News& news : inbox_.Take()) Do(news(core_));
     }
     listening.request_stop();
+    sending.request_stop();
     request_ = {};
+    sending.join();
     listening.join();  // from here on nobody else writes into the folder
     if (!outcome_.detached) Conclude();
     return std::move(outcome_);
   }
 
  private:
+  void Send(const std::stop_token& stop) {
+    if (sending_.bundle == nullptr) return;
+    const SendListener tell{
+        .on_begin =
+            [this](const std::string& text) {
+              inbox_.Put([text](FollowCore& core) { return core.Sending(text); });
+            },
+        .on_sent =
+            [this](const std::string& text) {
+              inbox_.Put([text](FollowCore& core) { return core.Sent(text); });
+            },
+        .on_failed =
+            [this](const Error& error) {
+              inbox_.Put([error](FollowCore& core) { return core.SendFailed(error); });
+            }};
+    BundleSender(run_, *sending_.bundle, sending_.what, tell).Serve(stop);
+  }
+
   void Do(const FollowCore::Actions& actions) {
     using Kind = FollowAction::Kind;
     for (const FollowAction& action : actions) {
@@ -80,7 +102,7 @@ class Follower {
           break;
         case Kind::kDetach:
           outcome_.detached = over_ = true;
-          outcome_.exit_code = 128 + core_.left_by();
+          outcome_.exit_code = core_.left_by() == 0 ? 0 : 128 + core_.left_by();
           break;
         case Kind::kEnd:
           outcome_.finished = action.text;
@@ -171,6 +193,7 @@ class Follower {
   JobObserver& observer_;
   const SignalFd& signals_;
   Inbox& inbox_;
+  const Sending& sending_;
   EventFile events_;
   FollowCore core_;
   FollowOutcome outcome_;
@@ -183,13 +206,14 @@ class Follower {
 }  // namespace
 
 Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
-                                JobObserver& observer, const SignalFd& signals) {
+                                JobObserver& observer, const SignalFd& signals,
+                                const Sending& sending) {
   MUSTER_ASSIGN(const auto inbox, Inbox::Create());
-  return Follower(run, folder, observer, signals, *inbox).Run();
+  return Follower(run, folder, observer, signals, *inbox, sending).Run();
 }
 
-void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop) {
-  const TimePoint deadline = MonotonicNow() + kWorkersTime;
+void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop, Duration time) {
+  const TimePoint deadline = MonotonicNow() + time;
   while (MonotonicNow() < deadline) {
     const auto left = WorkersLeft(run.api(), run.namespace_name(), run.spec());
     if ((left && left->empty()) || !PauseFor(kLeftEvery, stop)) return;

@@ -1,4 +1,5 @@
-// PodAgent: the agent of a worker pod. It asks the coordinator what the job is, and looks after the pod's worker.
+// PodAgent: the agent of a worker pod. It asks the coordinator what the job is, fetches the job's files if it has some, and looks after
+// the pod's worker; meanwhile it passes the files on to other agents.
 //
 // Threading: must be called on the main thread of a process without other threads.
 #pragma once
@@ -8,8 +9,8 @@
 namespace muster::kubernetes {
 
 // The body of `launcher agent --platform kubernetes`. Returns the agent's exit code (launcher/agent/agent.h). Errors: those of
-// ReadPodEnvironment and RunAgent; kDeadlineExceeded if no coordinator has answered within 10 minutes; kUnimplemented for a pod
-// with several workers.
+// ReadPodEnvironment, RunAgent and Fetch, the last of which become events of the job too; kDeadlineExceeded if no coordinator has
+// answered within 10 minutes; kUnimplemented for a pod with several workers.
 Result<int> RunPodAgent();
 
 }  // namespace muster::kubernetes

@@ -123,6 +123,31 @@ Result<json> RemoteRun::Stop(bool now, const std::string& reason, const k8s::Cal
   return ObjectOf(response);
 }
 
+Result<std::vector<std::string>> RemoteRun::MissingChunks(const k8s::Call& call) const {
+  MUSTER_ASSIGN(const k8s::HttpResponse response, api_->ProxyGet(Target(), "/v1/bundle", call));
+  const auto object = ObjectOf(response);
+  if (!object && object.error().code == Code::kNotFound) {
+    return WithHint(Err(Code::kFailedPrecondition, "{}", object.error().message),
+                    "its image has a launcher that is not of the version of this one");
+  }
+  if (!object) return tl::unexpected(object.error());
+  std::vector<std::string> chunks;
+  const json& missing = At(*object, {"missing"});
+  if (!missing.is_array()) return Err(Code::kDataLoss, "the coordinator lists no missing chunks");
+  for (const json& chunk : missing) {
+    if (chunk.is_string()) chunks.push_back(chunk.get<std::string>());
+  }
+  return chunks;
+}
+
+Result<void> RemoteRun::PutChunk(const std::string& hash, const std::string& compressed,
+                                 const k8s::Call& call) const {
+  MUSTER_ASSIGN(const k8s::HttpResponse response,
+                api_->ProxyPost(Target(), "/v1/chunk?hash=" + hash, compressed, call));
+  MUSTER_TRY(ObjectOf(response));
+  return {};
+}
+
 Result<std::unique_ptr<k8s::HttpStream>> RemoteRun::Events(uint64_t after, bool follow,
                                                            const k8s::Call& call) const {
   k8s::Call once = call;

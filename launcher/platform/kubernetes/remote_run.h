@@ -55,6 +55,11 @@ class RemoteRun {
   Result<nlohmann::json> Status(const k8s::Call& call) const;
   Result<nlohmann::json> Resize(const WorkerRange& workers, const k8s::Call& call) const;
   Result<nlohmann::json> Stop(bool now, const std::string& reason, const k8s::Call& call) const;
+  // The chunks of the job's files that the coordinator lacks and no agent has. Errors: also kFailedPrecondition (it knows of no
+  // files).
+  Result<std::vector<std::string>> MissingChunks(const k8s::Call& call) const;
+  Result<void> PutChunk(const std::string& hash, const std::string& compressed,
+                        const k8s::Call& call) const;
   // The lines to read; the deadline of `call` holds until they begin. One attempt.
   Result<std::unique_ptr<k8s::HttpStream>> Events(uint64_t after, bool follow,
                                                   const k8s::Call& call) const;
