@@ -80,7 +80,8 @@ tsan:
 
 cluster-test: build
 	@tools/setup cluster
-	@set -e; for test in tests/cluster/*_test.py; do echo "$$test"; MUSTER_BIN=build/bin python3 $$test; done
+	@printf '%s\n' tests/cluster/*_test.py | MUSTER_BIN=build/bin xargs -P 2 -I TEST \
+		sh -c 'python3 TEST >build/$$(basename TEST).log 2>&1; code=$$?; echo TEST; cat build/$$(basename TEST).log; exit $$code'
 
 cluster: build
 	@tools/setup cluster
