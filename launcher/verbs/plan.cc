@@ -45,30 +45,17 @@ Status CheckMachines(const Request& request, RunPlan& plan) {
                   "--platform local on the command line runs the file here and sets these aside");
 }
 
-// What the contract names and this version does not have.
 Status CheckPlatform(const Request& request, PlanFor purpose) {
-  const std::string flag = request.flags().Get("platform");
   if (const auto valid = IsForKubernetes(request.flags()); !valid) {
     return tl::unexpected(valid.error());
   }
-  if (purpose == PlanFor::kCluster) {
-    if (flag != "local") return {};
-    return WithHint(
-        Err(Code::kInvalidArgument, "--platform is local, where there are no Kubernetes objects"),
-        "leave --platform out");
-  }
-  const bool cluster =
-      request.HasFlag("platform") ? flag == "kubernetes" : request.file().platform == "kubernetes";
-  if (cluster) {
-    return WithHint(
-        Err(Code::kUnimplemented, "{} kubernetes cannot be planned, a plan is of this machine",
-            request.NameOf("platform", "platform")),
-        "launcher render prints the job's objects, launcher run --dry-run has the cluster check "
-        "them");
-  }
-  return {};
+  if (purpose != PlanFor::kCluster || request.flags().Get("platform") != "local") return {};
+  return WithHint(
+      Err(Code::kInvalidArgument, "--platform is local, where there are no Kubernetes objects"),
+      "leave --platform out");
 }
 
+// What the contract names and this version does not have.
 Status CheckCollectives(const Request& request) {
   const std::string collectives = request.HasFlag("collectives")
                                       ? request.flags().Get("collectives")

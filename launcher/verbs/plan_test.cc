@@ -79,7 +79,6 @@ TEST(Plan, RefusesEveryValueOutOfRangeAndNamesIt) {
       {{"--name", "A"}, "--name"},
       {{"--name", ""}, "--name"},
       {{"--platform", "mars"}, "--platform"},
-      {{"--platform", "kubernetes"}, "--platform kubernetes"},
       {{"--collectives", "mpi"}, "--collectives mpi"},
       {{"--collectives", "x"}, "--collectives"},
       {{"--reduce", "double"}, "--reduce"},

@@ -123,10 +123,11 @@ Verb PlanVerb() {
           .summary = "say what `run` would do with the same arguments, and start nothing",
           .details =
               "Shows workers, processes, the program found, where training would begin, and where "
-              "each value comes from.\n"
-              "Exit code 2 if `run` would refuse.\n"
+              "each value comes from; for Kubernetes the pods and what each asks for. No cluster "
+              "is asked: for that there is\n"
+              "`launcher run --dry-run`. Exit code 2 if `run` would refuse.\n"
               "Example: launcher plan -f job.yaml --workers 2\n",
-          .options = RunOptions(),
+          .options = RunVerbOptions(),
           .takes_program = true,
           .run = ShowPlan};
 }

@@ -130,6 +130,17 @@ class Plans(JobFileTest):
         self.assertEqual(self.plan("-f", "job.yaml")["checkpoint"]["found_step"], 40)
         self.assertIn("resumes from step 40", self.home.launcher("plan", "-f", "job.yaml").stdout)
 
+    def test_of_a_cluster_name_the_pods_and_what_is_sent(self):
+        example = muster.ROOT / "docs" / "examples" / "cluster.yaml"
+        plan = self.plan("-f", example, "--image", "mine:1")
+        base, spot = plan["pools"]
+        self.assertEqual((base["pods"], base["workers_a_pod"], base["requests"]), ({"min": 4, "max": 4}, 2, {"cpu": "6", "memory": "8Gi"}))
+        self.assertEqual((spot["pods"], spot["capacity"]), ({"min": 0, "max": 16}, "spot"))
+        self.assertEqual((plan["image"], plan["sends"]["files"]), ("mine:1", 1))
+        text = self.home.launcher("plan", "-f", example).stdout
+        self.assertRegex(text, "base +4 to 4 +cpu 6, memory 8Gi +m7i.2xlarge or m7a.2xlarge, on-demand")
+        self.assertIn("would run on Kubernetes; nothing was started", text)
+
     def test_need_no_file(self):
         plan = self.plan("--workers", 2, "--", "digits")
         self.assertIsNone(plan["name"])
@@ -178,8 +189,6 @@ class Refusals(JobFileTest):
                 self.assertIn(told, self.refusal("run", "-f", "job.yaml"))
         self.write(self.digits("checkpoint: {dir: /proc/nothing}\n"))  # root may write there, but nothing can be made
         self.assertIn("job.yaml:4:19: checkpoint.dir is ", self.refusal("run", "-f", "job.yaml"))
-        self.write(self.digits("platform: kubernetes\n"))
-        self.assertIn("job.yaml:4:11: platform kubernetes cannot be planned", self.refusal("plan", "-f", "job.yaml"))
         self.write("program: {path: ./gone}\n")
         self.assertIn("job.yaml:1:17: ", self.refusal("run", "-f", "job.yaml"))
         self.write("workers: 2\n")
