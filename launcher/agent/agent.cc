@@ -88,7 +88,8 @@ class AgentLoop {
         place_(std::move(place)),
         signals_(std::move(signals)),
         wake_(std::move(wake)),
-        log_(place_.in_pod ? WorkerLog::ToStdout() : WorkerLog(folder_.WorkerLog(slot_))) {}
+        log_(place_.in_pod ? WorkerLog::ToStdout(place_.has_neighbours ? "[" + slot_ + "] " : "")
+                           : WorkerLog(folder_.WorkerLog(slot_))) {}
 
   // Returns the exit code of the agent.
   int Run() {

@@ -16,8 +16,10 @@ struct AgentPlace {
   std::string listen_address = "127.0.0.1";  // IP address at which the worker's peers reach it
   // A pod: the worker's output goes to our stdout, and SIGTERM is the notice that the pod goes soon (AgentCore::Drain).
   bool in_pod = false;
-  std::string
-      shares_at;  // "IP:PORT" where this process serves the job's bundle; empty: it does not
+  bool has_neighbours =
+      false;  // other agents in the same pod: each line of output says whose it is
+  // "IP:PORT" where this process, or the one that has started it, serves the job's bundle; empty: nobody does.
+  std::string shares_at;
 };
 
 // The body of `launcher agent`. Starts the worker at once, then attaches to the coordinator. Returns the exit code: 0 when the

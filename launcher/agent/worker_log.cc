@@ -32,11 +32,13 @@ WorkerLog::WorkerLog(std::filesystem::path path, uint64_t max_bytes)
   Open();
 }
 
-WorkerLog::WorkerLog(UniqueFd fd)
-    : max_bytes_(std::numeric_limits<uint64_t>::max()), fd_(std::move(fd)) {}
+WorkerLog::WorkerLog(UniqueFd fd, std::string prefix)
+    : max_bytes_(std::numeric_limits<uint64_t>::max()),
+      prefix_(std::move(prefix)),
+      fd_(std::move(fd)) {}
 
-WorkerLog WorkerLog::ToStdout() {
-  return WorkerLog(UniqueFd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)));
+WorkerLog WorkerLog::ToStdout(const std::string& prefix) {
+  return WorkerLog(UniqueFd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)), prefix);
 }
 
 void WorkerLog::Open() {
@@ -52,6 +54,22 @@ void WorkerLog::Append(std::string_view text) {
     Open();
   }
   at_line_start_ = text.back() == '\n';
+  if (prefix_.empty()) return Write(text);
+  AppendLines(text);
+}
+
+// A write to a pipe is not cut into by others as long as it is short, and lines are.
+void WorkerLog::AppendLines(std::string_view text) {
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    line_ += text.substr(0, end);
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+    if (end == text.npos && line_.size() < kLongestLine) return;
+    Write(prefix_ + std::exchange(line_, {}) + "\n");
+  }
+}
+
+void WorkerLog::Write(std::string_view text) {
   while (!text.empty()) {
     const ssize_t put = ::write(fd_.get(), text.data(), text.size());
     if (put < 0 && errno == EINTR) continue;

@@ -37,8 +37,10 @@ class WorkerLog {
   // cannot be written (full disk) loses output and disturbs nobody.
   explicit WorkerLog(std::filesystem::path path, uint64_t max_bytes = kMaxBytes);
 
-  // Appends to this process's standard output, which somebody else keeps within bounds.
-  static WorkerLog ToStdout();
+  // Appends to this process's standard output, which somebody else keeps within bounds. With a `prefix`, whole lines that begin with
+  // it, so that processes can share an output; a line above kLongestLine comes in pieces.
+  static constexpr size_t kLongestLine = 16 << 10;
+  static WorkerLog ToStdout(const std::string& prefix = "");
 
   void Append(std::string_view text);
 
@@ -46,11 +48,15 @@ class WorkerLog {
   void Note(std::string_view text);
 
  private:
-  explicit WorkerLog(UniqueFd fd);
+  WorkerLog(UniqueFd fd, std::string prefix);
   void Open();
+  void AppendLines(std::string_view text);
+  void Write(std::string_view text);
 
   const std::filesystem::path path_;
   const uint64_t max_bytes_;
+  const std::string prefix_;
+  std::string line_;  // with a prefix: its beginning
   UniqueFd fd_;
   uint64_t size_ = 0;
   bool at_line_start_ = true;

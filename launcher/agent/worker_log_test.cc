@@ -62,6 +62,22 @@ TEST_F(WorkerLogTest, PutsItsOwnNotesOnLinesOfTheirOwn) {
   EXPECT_EQ(ReadFile(path_).value(), "[launcher] w-0 started\nhalf a line\n[launcher] w-0 ended\n");
 }
 
+TEST(WorkerLogToStdout, MarksWholeLinesWhereAgentsShareIt) {
+  ::testing::internal::CaptureStdout();
+  {
+    WorkerLog log = WorkerLog::ToStdout("[w-1] ");
+    log.Append("one\ntw");
+    log.Append("o\n\nend");
+    log.Note("w-1 ended");
+    log.Append(std::string(WorkerLog::kLongestLine + 5, 'x'));
+    log.Append("y\n");
+  }
+  const std::string long_line(WorkerLog::kLongestLine + 5, 'x');
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(),
+            "[w-1] one\n[w-1] two\n[w-1] \n[w-1] end\n[w-1] [launcher] w-1 ended\n[w-1] " +
+                long_line + "\n[w-1] y\n");
+}
+
 TEST_F(WorkerLogTest, SurvivesAFileThatCannotBeWritten) {
   WorkerLog log("/nowhere/at/all");
   log.Append("lost\n");

@@ -209,6 +209,9 @@ TEST(JobFile, NamesWhatDoesNotFitTogether) {
       "f:2:10: workers cannot be given beside pools: the pools say how many workers there are");
   EXPECT_EQ(Errors("pools: [{name: a, workers: 1}, {name: a, workers: 1}]\n"),
             "f:1:39: pools[1].name is \"a\", as that of a pool above");
+  EXPECT_EQ(
+      Errors("pools: [{name: a-12, workers: 2}, {name: a, workers: 2, device: {count: 2}}]\n"),
+      "f:1:42: pools[1].name is \"a\" beside a pool \"a-12\": workers of both could have one name");
   EXPECT_EQ(Errors("pools: [{name: a, workers: 0:1}, {name: b, workers: 0:1}]\n"),
             "f:1:8: pools have a minimum of 0 workers in total, at least 1 is needed");
   EXPECT_EQ(Errors("pools: [{name: a, workers: 4096}, {name: b, workers: 1}]\n"),

@@ -180,6 +180,13 @@ void CheckTotal(Section& top, const std::vector<Pool>& pools) {
   }
 }
 
+// Worker "a-1-1" is the second of a pod of pool "a" with several, or that of a pod of pool "a-1".
+bool MayShareNames(const Pool& pool, const Pool& other) {
+  return pool.device_count > 1 && other.name.size() > pool.name.size() + 1 &&
+         other.name.starts_with(pool.name + "-") &&
+         OnlyOf(std::string_view(other.name).substr(pool.name.size() + 1), {kDigits});
+}
+
 void ReadPools(Section& top, JobFile& job) {
   std::vector<Section> sections = top.Subs("pools");
   std::set<std::string> names;
@@ -188,6 +195,13 @@ void ReadPools(Section& top, JobFile& job) {
     const std::string& name = job.pools.back().name;
     if (!name.empty() && !names.insert(name).second) {
       section.Complain("name", fmt::format("is \"{}\", as that of a pool above", name));
+    }
+    for (const Pool& other : job.pools) {
+      if (!MayShareNames(other, job.pools.back()) && !MayShareNames(job.pools.back(), other))
+        continue;
+      section.Complain(
+          "name", fmt::format("is \"{}\" beside a pool \"{}\": workers of both could have one name",
+                              name, other.name));
     }
   }
   if (!job.pools.empty()) CheckTotal(top, job.pools);

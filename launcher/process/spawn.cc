@@ -120,6 +120,12 @@ std::string SignalName(int signal) {
   return fmt::format("SIG{} ({})", abbreviation, ::sigdescr_np(signal));
 }
 
+std::filesystem::path OwnExecutable() {
+  std::error_code error;
+  const auto path = std::filesystem::read_symlink("/proc/self/exe", error);
+  return !error && std::filesystem::exists(path, error) ? path : "/proc/self/exe";
+}
+
 std::string DescribeExit(int wait_status) {
   if (WIFSIGNALED(wait_status)) return SignalName(WTERMSIG(wait_status));
   return fmt::format("exit code {}", WEXITSTATUS(wait_status));

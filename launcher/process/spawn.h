@@ -34,6 +34,9 @@ struct SpawnSpec {
 // kInternal, with the system's reason.
 Result<pid_t> Spawn(const SpawnSpec& spec);
 
+// The file of this program, to start it again. Where it was replaced meanwhile (a rebuild), the image that runs.
+std::filesystem::path OwnExecutable();
+
 // "exit code 3" or "signal 9 (Killed)" for a status of waitpid().
 std::string DescribeExit(int wait_status);
 

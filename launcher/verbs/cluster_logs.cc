@@ -69,6 +69,14 @@ Status CheckChosen(const ClusterJob& job, const std::set<std::string>& chosen,
   return {};
 }
 
+// Workers that share a pod share its log, and it has lines that are nobody's.
+bool IsWanted(const std::set<std::string>& chosen, const LogLine& line) {
+  return chosen.empty() ||
+         std::any_of(chosen.begin(), chosen.end(), [&](const std::string& worker) {
+           return IsOf(worker, line.id) || IsOf(line.id, worker);
+         });
+}
+
 bool PrintLine(const Invocation& invocation, const LogLine& line) {
   if (!invocation.json()) return Print(fmt::format("{} | {}\n", line.id, line.text));
   const nlohmann::ordered_json object = {{"worker", line.id}, {"line", line.text}};
@@ -88,7 +96,7 @@ int Follow(const Invocation& invocation, const ClusterJob& job, const std::set<s
   std::optional<TimePoint> end;
   while (true) {
     for (const LogLine& line : logs.Take(MonotonicNow() + kWaitForLines)) {
-      if (!PrintLine(invocation, line)) return 0;
+      if (IsWanted(chosen, line) && !PrintLine(invocation, line)) return 0;
     }
     const TimePoint now = MonotonicNow();
     if (ReaderIsGone() || (end && (now >= *end || logs.AllEnded()))) return 0;
@@ -120,7 +128,7 @@ Result<int> ShowClusterLogs(const Invocation& invocation, const ClusterJob& job)
   }
   std::vector<std::string> failed;
   for (const LogLine& line : kubernetes::ReadLogs(*job.run, *pods, &failed)) {
-    if (!PrintLine(invocation, line)) return 0;
+    if (IsWanted(*chosen, line) && !PrintLine(invocation, line)) return 0;
   }
   for (const std::string& sentence : failed) PrintError(sentence + "\n");
   return failed.empty() ? 0 : ClusterExitCode(Code::kUnavailable);

@@ -35,7 +35,13 @@ Result<int> AgentVerb(const Invocation& invocation) {
   const std::string slot = invocation.Get("slot");
   if (!IsJobName(slot)) return Err(Code::kInvalidArgument, "--slot is \"{}\", no slot's id", slot);
   InitLog("agent " + slot);
-  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot, AgentPlace{}));
+  AgentPlace place;
+  if (invocation.Has("listen")) {
+    place = {.listen_address = invocation.Get("listen"), .in_pod = true, .has_neighbours = true};
+    place.shares_at = invocation.Get("shares-at");
+    return RunAgent(invocation.Get("job-dir"), slot, place);
+  }
+  MUSTER_TRY(RunAgent(invocation.Get("job-dir"), slot, place));
   return 0;
 }
 
@@ -260,7 +266,12 @@ std::vector<Verb> MakeVerbs() {
        .run = CoordinatorVerb},
       {.name = "agent",
        .usage = "--job-dir DIR --slot ID | --platform kubernetes",
-       .options = {kJobDir, {0, "slot", "ID", "the slot"}, kPlatform, kHelp},
+       .options = {kJobDir,
+                   {0, "slot", "ID", "the slot"},
+                   {0, "listen", "IP", "one of several in a pod with this address"},
+                   {0, "shares-at", "IP:PORT", "where the pod serves the job's files"},
+                   kPlatform,
+                   kHelp},
        .hidden = true,
        .run = AgentVerb},
   };

@@ -62,14 +62,16 @@ class ClusterJob(muster.Job):
         return self.wait(change, seconds, f"{size} workers to train")
 
     def wait_left(self, pod, seconds):
-        """Until the ring goes on without the worker of that pod; that change."""
-        worker = pod["metadata"]["name"].removeprefix("demo-").split("-", 1)[1]
+        """Until the ring goes on without the workers of that pod; that change."""
+        name = pod["metadata"]["name"].removeprefix("demo-").split("-", 1)[1]
+
+        def has(members):
+            return any(member == name or member.startswith(f"{name}-") for member in members)
 
         def change():
-            return next((event for event in self.changes() if worker in event["members_before"] and
-                         worker not in event["members_after"]), None)
+            return next((event for event in self.changes() if has(event["members_before"]) and not has(event["members_after"])), None)
 
-        return self.wait(change, seconds, f"the ring without {worker}")
+        return self.wait(change, seconds, f"the ring without {name}")
 
     def incarnations(self):
         """The process of each worker that trains: it changes when one is started again."""

@@ -4,7 +4,9 @@
     MUSTER_BIN=build/bin tests/cluster/job_test.py
 """
 
+import json
 import pathlib
+import signal
 import sys
 import unittest
 
@@ -13,7 +15,7 @@ from tests.cluster import cluster as fixture  # noqa: E402
 from tests.cluster.autoscaler import TYPES, Machines  # noqa: E402
 from tests.cluster.cluster_job import ClusterJob  # noqa: E402
 from tests.cluster.process_nodes import ProcessNode  # noqa: E402
-from tests.harness import muster  # noqa: E402
+from tests.harness import muster, processes  # noqa: E402
 
 
 class Jobs(fixture.ClusterTest):
@@ -42,6 +44,12 @@ class Jobs(fixture.ClusterTest):
     def bought(self, job):
         """The pods that run on machines of the autoscaler."""
         return [pod for pod in job.pods("worker") if pod["spec"]["nodeName"] in self.machines.nodes]
+
+    def agent(self, pod, device):
+        """The process that looks after one of several workers of that pod."""
+        slot = f"{pod['metadata']['name'].removeprefix('demo-').split('-', 1)[1]}-{device}"
+        running = map(processes.read, processes.descendants(self.machine_of(pod).process.pid))
+        return next(process.pid for process in running if process and process.slot == slot)
 
     def capacities(self):
         return {self.kubectl("get", "node", machine.name, "-o", "jsonpath={.metadata.labels.karpenter\\.sh/capacity-type}")
@@ -114,6 +122,33 @@ class Jobs(fixture.ClusterTest):
         job.wait(lambda: self.capacities() == {"spot"}, 180, "the dearer machines to go")
         job.wait(lambda: len(job.incarnations()) == 8, 120, "8 workers again")
         self.assert_survived(before, job.incarnations())
+        self.end(job)
+
+    def test_workers_that_share_a_pod_come_and_go_together(self):
+        job = ClusterJob(self, self.new_space(), {"pools": [
+            {"name": "workers", "workers": "2:4", "device": {"kind": "cpu", "count": 2}, "resources": {"cpu": "3"}}]},
+            steps=1_000_000, pace_ms=4)
+        job.wait_size(2, 60)
+        job.wait_size(4, 120)
+        [pod] = self.bought(job)
+        known = len(job.changes())
+        self.kubectl("drain", pod["spec"]["nodeName"], "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+        change = job.wait_left(pod, 30)
+        self.assertEqual(len(change["members_after"]), 2)
+        job.wait_size(4, 120, after=known + 1)
+        self.assert_no_step_lost(job, known)
+
+        worker = job.incarnations().popitem()[0]
+        lines = job.home.launcher("logs", "demo", "--workers", worker, "-o", "json").stdout.splitlines()
+        self.assertIn(f"{worker} started", "".join(json.loads(line)["line"] for line in lines))
+        self.assertLessEqual({json.loads(line)["worker"] for line in lines}, {worker, worker.rsplit("-", 1)[0]})
+
+        # Nobody looks after a worker whose agent is gone, so its pod is replaced.
+        [pod], known = self.bought(job), len(job.changes())
+        muster.send(self.agent(pod, 1), signal.SIGKILL)
+        job.wait_left(pod, 30)
+        job.wait_size(4, 120, after=known + 1)
+        self.assertNotEqual([after["metadata"]["name"] for after in self.bought(job)], [pod["metadata"]["name"]])
         self.end(job)
 
 

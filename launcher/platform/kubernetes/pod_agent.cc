@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "launcher/agent/agent.h"
+#include "launcher/agent/agent_group.h"
 #include "launcher/bundle/bundle_service.h"
 #include "launcher/bundle/fetch.h"
 #include "launcher/client/client.h"
@@ -23,14 +24,14 @@ namespace {
 constexpr std::chrono::minutes kCoordinatorWait{10};  // for a coordinator that answers
 constexpr int kToldToGo = 128 + SIGTERM;              // exit code
 
-// The slot of a pod with one, from the serial at the end of its name.
-Result<std::string> SlotOf(const PodEnvironment& pod) {
+// The slots of the pod, from the serial at the end of its name.
+Result<std::vector<std::string>> SlotsOf(const PodEnvironment& pod) {
   const size_t dash = pod.pod.rfind('-');
   const char* const end = pod.pod.data() + pod.pod.size();
   int64_t serial = 0;
   const auto [last, error] = std::from_chars(pod.pod.data() + dash + 1, end, serial);
   if (dash != std::string::npos && error == std::errc() && last == end) {
-    return SlotsOfPod(pod.pool, serial, 1).front();
+    return SlotsOfPod(pod.pool, serial, pod.devices);
   }
   return Err(Code::kFailedPrecondition, "MUSTER_POD_NAME is \"{}\", which does not end in a number",
              pod.pod);
@@ -125,14 +126,9 @@ class Program {
 
 Result<int> RunPodAgent() {
   MUSTER_ASSIGN(const PodEnvironment pod, ReadPodEnvironment(/*worker=*/true));
-  if (pod.devices != 1) {
-    return WithHint(
-        Err(Code::kUnimplemented, "this version runs one worker a pod, not {}", pod.devices),
-        "set device.count of the pool to 1");
-  }
-  MUSTER_ASSIGN(const std::string slot, SlotOf(pod));
+  MUSTER_ASSIGN(const std::vector<std::string> slots, SlotsOf(pod));
   MUSTER_ASSIGN(auto early_end, EarlyEnd::Create());  // before there are threads
-  InitLog("agent " + slot);
+  InitLog("agent " + pod.pod);
   const JobFolder folder = pod.folder();
   std::error_code error;
   std::filesystem::create_directories(folder.root(), error);
@@ -150,14 +146,15 @@ Result<int> RunPodAgent() {
   AgentPlace place{.listen_address = pod.pod_ip, .in_pod = true};
   std::unique_ptr<Program> program;
   if (!spec.bundle.empty()) {
-    auto fetched = Program::Fetch(pod, spec, slot, early_end->cancellation());
+    auto fetched = Program::Fetch(pod, spec, slots.front(), early_end->cancellation());
     if (early_end->cancellation().cancelled()) return kToldToGo;
     if (!fetched) return tl::unexpected(fetched.error());
     program = std::move(*fetched);
     place.shares_at = program->address();
   }
-  early_end.reset();  // the signals stay blocked until RunAgent reads them
-  return RunAgent(folder.root(), slot, place);
+  early_end.reset();  // the signals stay blocked until they are read below
+  if (slots.size() > 1) return RunAgents(folder.root(), slots, place);
+  return RunAgent(folder.root(), slots.front(), place);
 }
 
 }  // namespace muster::kubernetes

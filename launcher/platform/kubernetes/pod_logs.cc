@@ -81,6 +81,12 @@ TimedLine SplitTime(std::string line) {
   return {line.substr(0, space), line.substr(space + 1)};
 }
 
+LogLine LineOf(const std::string& pod, std::string text) {
+  const size_t end = text.find("] ");
+  if (end == text.npos || !text.starts_with("[" + pod + "-")) return {pod, std::move(text)};
+  return {text.substr(1, end - 1), text.substr(end + 2)};
+}
+
 std::vector<LogLine> ReadLogs(const RemoteRun& run, const std::vector<LoggingPod>& pods,
                               std::vector<std::string>* failed) {
   struct Row {
@@ -96,7 +102,7 @@ std::vector<LogLine> ReadLogs(const RemoteRun& run, const std::vector<LoggingPod
     const auto add = [&rows, &time, &id = id](std::string line) {
       TimedLine timed = SplitTime(std::move(line));
       if (!timed.time.empty()) time = std::move(timed.time);
-      rows.push_back({time, {id, std::move(timed.text)}});
+      rows.push_back({time, LineOf(id, std::move(timed.text))});
     };
     Status read = stream ? Status{} : tl::unexpected(stream.error());
     while (read) {
@@ -142,7 +148,7 @@ void LogFollower::Read(const LoggingPod& pod, const std::stop_token& stop) {
     if (!stream && stream.error().code == Code::kNotFound) break;
     if (!stream) continue;
     std::string text;
-    const auto put = [&](std::string line) { Put({pod.id, std::move(line)}, stop); };
+    const auto put = [&](std::string line) { Put(LineOf(pod.id, std::move(line)), stop); };
     while (true) {
       const auto bytes = (*stream)->Read(TimePoint::max());
       if (!bytes || bytes->empty()) break;

@@ -34,9 +34,11 @@ struct TimedLine {
 TimedLine SplitTime(std::string line);
 
 struct LogLine {
-  std::string id;
+  std::string id;  // of the worker; of its pod, where nobody else is in it or the line is no worker's
   std::string text;
 };
+// A line of the pod `pod`: where workers share one, each of theirs says whose it is, "[workers-7-1] text". Pure.
+LogLine LineOf(const std::string& pod, std::string text);
 
 // All lines that there are now, in the order of their times as far as they have some. `failed` gets a sentence for each pod whose log
 // cannot be read. Blocks until all are read, some 30 s for each at most.

@@ -231,6 +231,17 @@ TEST(SplitTime, TakesTheTimeOffALine) {
   }
 }
 
+TEST(LineOf, KnowsWhoseItIsInAPodWithSeveralWorkers) {
+  const auto parts = [](const char* line) {
+    const LogLine of = LineOf("workers-7", line);
+    return of.id + "|" + of.text;
+  };
+  EXPECT_EQ(parts("[workers-7-1] step 3 [x] y"), "workers-7-1|step 3 [x] y");
+  EXPECT_EQ(parts("[workers-71] no"), "workers-7|[workers-71] no");
+  EXPECT_EQ(parts("[workers-7-1]"), "workers-7|[workers-7-1]");
+  EXPECT_EQ(parts("agent=enrolled"), "workers-7|agent=enrolled");
+}
+
 TEST_F(RemoteRunTest, MergesLogsByTheirTimes) {
   const auto log = [&](const char* pod, const std::string& text) {
     At(fmt::format("/api/v1/namespaces/lab/pods/{}/log", pod),

@@ -33,13 +33,6 @@ constexpr std::chrono::seconds kOrphanKillTime{1};
 constexpr std::chrono::milliseconds kOnePress{20};
 constexpr int kInternalError = 1;
 
-// The file of this program. Where it was replaced meanwhile (a rebuild), the image that runs.
-std::filesystem::path OwnExecutable() {
-  std::error_code error;
-  const auto path = std::filesystem::read_symlink("/proc/self/exe", error);
-  return !error && std::filesystem::exists(path, error) ? path : "/proc/self/exe";
-}
-
 UniqueFd OpenLog(const std::filesystem::path& path) {
   return UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
 }
