@@ -28,6 +28,7 @@ Result<std::set<std::string>> WorkersOfRanks(const std::vector<int>& ranks,
 
 Result<int> ListJobs(const Invocation& invocation);
 Result<int> ShowStatus(const Invocation& invocation);
+Result<int> ShowTop(const Invocation& invocation);
 Result<int> ShowEvents(const Invocation& invocation);
 Result<int> ShowLogs(const Invocation& invocation);
 Result<int> ResizeJob(const Invocation& invocation);

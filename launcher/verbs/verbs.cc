@@ -196,6 +196,16 @@ std::vector<Verb> MakeVerbs() {
        .options = Joined({kOutput, kHelp}, ClusterOptions()),
        .max_operands = 1,
        .run = ShowStatus},
+      {.name = "top",
+       .usage = "[JOB] [OPTIONS]",
+       .summary = "show it again and again, the slowest workers first, until the job has ended",
+       .details = "Ctrl-C leaves. With -o json: a status object a line.\nExample: launcher top "
+                  "digits-7f3a --every 5\n",
+       .options = Joined(
+           {{0, "every", "SECONDS", "between two looks, 1 to 3600 (default: 1)"}, kOutput, kHelp},
+           ClusterOptions()),
+       .max_operands = 1,
+       .run = ShowTop},
       {.name = "events",
        .usage = "[JOB] [OPTIONS]",
        .summary = "show what happened to a job: each change, its cause and its cost",

@@ -207,6 +207,15 @@ class Streams(muster.JobTest):
         self.assertEqual(os.waitpid(pid, 0)[1], 0, text.decode(errors="replace"))
         return text.decode(errors="replace")
 
+    def test_top_shows_screens_until_the_end(self):
+        self.job("digits", ("--steps", 3000), workers=2).wait_world(2)
+        text = self.on_a_terminal(["top", "job"])
+        self.assertGreaterEqual(text.count("\x1b[H\x1b[2J"), 2)
+        self.assertRegex(text.split("\x1b[2J")[1], r"job: \w+, generation \d+\r\n(.*\r\n)+WORKER +RANK +STATE")
+        self.assertIn("job: succeeded", text.split("\x1b[2J")[-1])
+        [line] = self.home.launcher("top", "job", "-o", "json").stdout.splitlines()
+        self.assertEqual(json.loads(line)["phase"], "succeeded")
+
     def test_ctrl_c_on_a_terminal_stops_the_job(self):
         pid, terminal = pty.fork()
         if pid == 0:
