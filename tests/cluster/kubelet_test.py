@@ -163,13 +163,26 @@ class Pods(KubeletTest):
     def test_a_program_that_is_sent_runs_in_the_stock_image(self):
         self.run_digits({}, str(muster.BIN / "digits"))
 
-    def run_digits(self, job_file, program):
+    def test_an_image_that_is_not_there_is_told(self):
+        home = self.laptop({"image": "nowhere:1"}, "/digits")
+        done = home.launcher("run", "-n", self.space, "-f", "job.yaml", "--name", "nowhere", "--detach", "-y")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = lambda: home.json("status", "nowhere")["message"]  # noqa: E731
+        muster.wait_until(lambda: 'cannot get its image: Failed to pull image "nowhere:1"' in told(), 60, "the image to be told", told)
+        home.launcher("stop", "nowhere", "--now", "-y")
+
+    def laptop(self, job_file, program, words=()):
+        """A machine of the user's, with a job file."""
         home = muster.Home()
         self.addCleanup(home.close)
         home.environment["KUBECONFIG"] = str(self.cluster.kubeconfig)
-        words = ["--steps", "60", "--seed", "7"]
         (home.work / "job.yaml").write_text(json.dumps({
             "platform": "kubernetes", "workers": "2", "program": {"path": program, "args": words}, **job_file}))
+        return home
+
+    def run_digits(self, job_file, program):
+        words = ["--steps", "60", "--seed", "7"]
+        home = self.laptop(job_file, program, words)
         done = home.launcher("run", "-n", self.space, "-f", "job.yaml", "-y", "-o", "json", seconds=180)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.explain())
         [finished] = [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "finished"]

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import unittest
 
@@ -313,6 +314,10 @@ class Elsewhere(LaptopTest):
         other.json("resize", "3", *here)
         muster.wait_until(lambda: status()["world_size"] == 3, 60, "three workers", lambda: str(status()))
         self.assertIn('"resize"', other.launcher("events", "job", *here, "-o", "json").stdout)
+        with subprocess.Popen([muster.LAUNCHER, "top", "job", *here, "-o", "json"], env=other.environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, text=True) as top:
+            self.assertEqual([json.loads(top.stdout.readline())["world_size"] for _ in range(2)], [3, 3])
+            top.terminate()
         logs = other.launcher("logs", "job", *here, "-o", "json")
         self.assertEqual(logs.returncode, 0, logs.stderr)
         workers = {json.loads(line)["worker"] for line in logs.stdout.splitlines()}
