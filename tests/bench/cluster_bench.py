@@ -24,7 +24,7 @@ from tests.bench.bench import HEAD, row  # noqa: E402
 from tests.cluster import cluster as fixture  # noqa: E402
 from tests.cluster.cluster_job import ClusterJob  # noqa: E402
 from tests.cluster.process_nodes import ProcessNode  # noqa: E402
-from tests.harness import muster  # noqa: E402
+from tests.harness import muster, processes  # noqa: E402
 
 ROUNDS = 10
 PODS = 1000
@@ -123,6 +123,23 @@ class ThousandPods(fixture.ClusterTest):
         running = lambda: self.kubectl("-n", space, "get", "pods", "--field-selector=status.phase=Running", "-o", "name")  # noqa: E731
         muster.wait_until(lambda: len(running().split()) == PODS, 300, "the pods of the Job")
         print(f"a Job of {PODS}: all run after {time.monotonic() - begin:.1f} s")
+
+    def test_memory_of_a_coordinator(self):
+        """Its workers never come, since nothing runs on paper; it watches their pods."""
+        kwok = ("nodes", "-l", "type=kwok")
+        self.kubectl("taint", *kwok, "--overwrite", "kwok.x-k8s.io/node=fake:NoSchedule")  # or the coordinator would be there
+        node = ProcessNode(self.cluster, "base", cpu=4)
+        self.addCleanup(node.close)
+        job = ClusterJob(self, self.new_space(), {"pools": [
+            {"name": "workers", "workers": f"1:{PODS}", "node_selector": {"type": "kwok"}}]}, steps=1000, pace_ms=2)
+        job.wait(lambda: job.pods("coordinator"), 60, "the coordinator")
+        self.kubectl("taint", *kwok, "kwok.x-k8s.io/node-")
+        job.wait(lambda: job.status().get("platform_status", {}).get("pools", [{}])[0].get("running") == PODS, 300, "the pods to run")
+        [coordinator] = [p for p in map(processes.read, processes.descendants(node.process.pid)) if p and p.role == "coordinator"]
+        status = pathlib.Path(f"/proc/{coordinator.pid}/status").read_text()
+        memory = {key: int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 1024 for key in ("VmRSS", "VmHWM")}
+        print(f"a coordinator with {PODS} pods: {memory['VmRSS']:.0f} MiB, at most {memory['VmHWM']:.0f} MiB")
+        job.home.launcher("stop", "demo", "--now", "-y")
 
 
 if __name__ == "__main__":
