@@ -1,5 +1,6 @@
 #include "launcher/verbs/cluster_job.h"
 
+#include <map>
 #include <utility>
 
 #include "launcher/job/fields.h"
@@ -22,6 +23,8 @@ using nlohmann::json;
 
 constexpr std::chrono::seconds kAnswerTime{15};
 constexpr std::chrono::seconds kLastMoments{3};
+constexpr std::chrono::seconds kExplainTime{5};
+constexpr size_t kMostExplained = 4;  // reasons; each costs two requests
 
 std::string RunNames(const std::vector<ListedRun>& runs) {
   constexpr size_t kMost = 10;
@@ -146,6 +149,24 @@ bool FetchEnd(const JobStore& store, const ClusterJob& job, const RunLook& look)
                                                job.run->spec(), job.run->uid());
   if (!removed) PrintError(fmt::format("{}\n", removed.error().ToString()));
   return true;
+}
+
+void ExplainWaiting(const ClusterJob& job, json& status) {
+  const json::json_pointer place("/platform_status/waiting");
+  if (!status.contains(place) || !status[place].is_array()) return;
+  // Of each pool, by what the coordinator says.
+  std::map<std::pair<std::string, std::string>, std::string> better;
+  for (json& pod : status[place]) {
+    const auto name = FieldOr<std::string>(pod, "pod", "");
+    const auto why = FieldOr<std::string>(pod, "why", "");
+    const std::pair kind(name.substr(0, name.rfind('-')), why);
+    if (!better.contains(kind)) {
+      if (better.size() == kMostExplained) continue;
+      const auto told = job.run->WhyPodWaits(name, k8s::OnceWithin(kExplainTime));
+      better[kind] = told && !told->empty() ? *told : why;
+    }
+    if (pod.is_object()) pod["why"] = better[kind];
+  }
 }
 
 Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time) {

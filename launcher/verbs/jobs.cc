@@ -20,6 +20,7 @@ using nlohmann::ordered_json;
 
 constexpr std::chrono::seconds kAnswerTime{10};
 constexpr std::chrono::seconds kListTime{2};
+constexpr size_t kMostSentences = 8;  // about the platform
 
 std::vector<std::string> Names(const std::vector<JobSpec>& jobs) {
   std::vector<std::string> names;
@@ -53,6 +54,9 @@ std::string StatusText(const json& status) {
   if (!figures.message.empty()) text += fmt::format("  {}\n", figures.message);
   text += fmt::format("  {}\n  generation {}  {} samples\n", ProgressLine(figures),
                       FieldOr<uint64_t>(status, "generation", 0), figures.samples_consumed);
+  for (const std::string& sentence : PlatformSentences(status, kMostSentences)) {
+    text += fmt::format("  {}\n", sentence);
+  }
   std::vector<std::vector<std::string>> rows{
       {"  WORKER", "RANK", "PID", "STATE", "STEP TIME", "HOST", "DEVICE"}};
   for (const json& worker : FieldOr(status, "workers", json::array())) {
@@ -163,10 +167,11 @@ Result<int> ListJobs(const Invocation& invocation) {
 Result<int> ShowStatus(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
   MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, true));
-  const Result<json> status =
+  Result<json> status =
       job.cluster ? AskStatus(store, *job.cluster, kAnswerTime) : store.ReadStatus(job.name);
   if (!status && job.cluster) return ReportClusterFailure("status", status.error());
   if (!status) return tl::unexpected(status.error());
+  if (job.cluster) ExplainWaiting(*job.cluster, *status);
   Print(invocation.json() ? status->dump() + "\n" : StatusText(*status));
   return 0;
 }

@@ -145,6 +145,33 @@ std::string ProgressLine(const ProgressFigures& figures) {
   return fmt::format("step {}", fmt::join(Parts(figures), "  "));
 }
 
+std::vector<std::string> PlatformSentences(const json& status, size_t most) {
+  const json platform = FieldOr(status, "platform_status", json::object());
+  std::vector<std::string> sentences;
+  for (const json& fault : FieldOr(platform, "faults", json::array())) {
+    if (fault.is_string()) sentences.push_back(fault.get<std::string>());
+  }
+  std::vector<std::pair<std::string, std::vector<std::string>>> waiting;  // why, and who
+  for (const json& pod : FieldOr(platform, "waiting", json::array())) {
+    const auto why = FieldOr<std::string>(pod, "why", "");
+    auto same = std::find_if(waiting.begin(), waiting.end(),
+                             [&](const auto& entry) { return entry.first == why; });
+    if (same == waiting.end()) same = waiting.insert(waiting.end(), {why, {}});
+    same->second.push_back(FieldOr<std::string>(pod, "pod", ""));
+  }
+  for (const auto& [why, pods] : waiting) {
+    const std::string others =
+        pods.size() > 1 ? fmt::format(" and {} more", pods.size() - 1) : std::string();
+    sentences.push_back(fmt::format("{}{}: {}", pods.front(), others, why));
+  }
+  if (sentences.size() > most) {
+    const size_t more = sentences.size() - most + 1;
+    sentences.resize(most - 1);
+    sentences.push_back(fmt::format("... and {} more", more));
+  }
+  return sentences;
+}
+
 std::string EventText(const json& event) {
   const auto kind = FieldOr<std::string>(event, "kind", "");
   std::string text = FieldOr<std::string>(event, "message", "");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 namespace muster {
 
@@ -33,6 +34,10 @@ std::string ProgressBar(const ProgressFigures& figures, int width);
 
 // One line for a log.
 std::string ProgressLine(const ProgressFigures& figures);
+
+// What is wrong with a job's platform and why its pods wait, a sentence each, those that wait for the same reason together; at most
+// `most`, the last of which may say how many more there are.
+std::vector<std::string> PlatformSentences(const nlohmann::json& status, size_t most);
 
 // An event as a line of text: "generation 3: 4 -> 3 workers at step 120: w-2 ... (back after 14 ms: detect 1, agree 1, ...)".
 std::string EventText(const nlohmann::json& event);

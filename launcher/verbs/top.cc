@@ -29,26 +29,6 @@ double MedianStep(const std::vector<json>& workers) {
   return *middle;
 }
 
-// Why not everybody is there, and what is wrong with the platform.
-std::vector<std::string> Sentences(const json& status, const std::string& trouble) {
-  std::vector<std::string> sentences;
-  if (!trouble.empty()) sentences.push_back(trouble);
-  const json platform = FieldOr(status, "platform_status", json::object());
-  for (const json& fault : FieldOr(platform, "faults", json::array())) {
-    if (fault.is_string()) sentences.push_back(fault.get<std::string>());
-  }
-  for (const json& pod : FieldOr(platform, "waiting", json::array())) {
-    sentences.push_back(fmt::format("{}: {}", FieldOr<std::string>(pod, "pod", ""),
-                                    FieldOr<std::string>(pod, "why", "")));
-  }
-  if (sentences.size() > kMostSentences) {
-    const size_t more = sentences.size() - kMostSentences + 1;
-    sentences.resize(kMostSentences - 1);
-    sentences.push_back(fmt::format("... and {} more", more));
-  }
-  return sentences;
-}
-
 std::vector<std::string> Row(const json& worker, double median) {
   const int rank = FieldOr(worker, "rank", -1);
   const double seconds = StepSeconds(worker);
@@ -79,7 +59,8 @@ std::string TopScreen(const json& status, const std::string& trouble, ScreenSize
   std::string text = fmt::format(
       "{}: {}, generation {}\n{}\n", FieldOr<std::string>(status, "name", ""), figures.phase,
       FieldOr<uint64_t>(status, "generation", 0), ProgressBar(figures, size.columns));
-  const std::vector<std::string> sentences = Sentences(status, trouble);
+  std::vector<std::string> sentences = PlatformSentences(status, kMostSentences);
+  if (!trouble.empty()) sentences.insert(sentences.begin(), trouble);
   for (const std::string& sentence : sentences) text += fmt::format("{}\n", sentence);
 
   std::vector<json> workers;

@@ -51,10 +51,15 @@ TEST(TopScreen, FitsOntoAnyScreen) {
 TEST(TopScreen, SaysWhyNotEverybodyIsThere) {
   json status = Status(0);
   status["platform_status"] = {{"faults", {"list of pods: 403"}},
-                               {"waiting", {{{"pod", "workers-1"}, {"why", "no node"}}, 2, 3, 4}}};
+                               {"waiting",
+                                {{{"pod", "workers-1"}, {"why", "no node"}},
+                                 {{"pod", "workers-2"}, {"why", "no node"}},
+                                 {{"pod", "workers-3"}, {"why", "no image"}}}}};
   const std::string text = TopScreen(status, "not reached", {});
-  EXPECT_THAT(text,
-              HasSubstr("not reached\nlist of pods: 403\nworkers-1: no node\n... and 3 more\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "not reached\nlist of pods: 403\nworkers-1 and 1 more: no node\nworkers-3: no image\n"));
   EXPECT_THAT(text, Not(HasSubstr("WORKER")));
 }
 

@@ -57,6 +57,7 @@ Result<int> ShowTop(const Invocation& invocation) {
       return tl::unexpected(status.error());
     }
     if (status) last = *status;
+    if (status && job.cluster) ExplainWaiting(*job.cluster, last);
     const std::string trouble = status ? "" : status.error().message;
     const std::string shown =
         invocation.json()

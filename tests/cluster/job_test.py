@@ -6,6 +6,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import sys
 import unittest
@@ -126,10 +127,12 @@ class Jobs(fixture.ClusterTest):
 
     def test_workers_that_share_a_pod_come_and_go_together(self):
         job = ClusterJob(self, self.new_space(), {"pools": [
-            {"name": "workers", "workers": "2:4", "device": {"kind": "cpu", "count": 2}, "resources": {"cpu": "3"}}]},
-            steps=1_000_000, pace_ms=4)
+            {"name": "workers", "workers": "2:4", "device": {"kind": "cpu", "count": 2}, "resources": {"cpu": "3"}},
+            {"name": "giant", "workers": "0:1", "resources": {"cpu": "300"}}]}, steps=1_000_000, pace_ms=4)
         job.wait_size(2, 60)
         job.wait_size(4, 120)
+        job.wait(lambda: re.search("giant-1: has no node yet: .*; Karpenter adds none: .*no instance type has enough resources",
+                                   job.home.launcher("status", "demo").stdout), 60, "why no machine comes for the giant")
         [pod] = self.bought(job)
         known = len(job.changes())
         self.kubectl("drain", pod["spec"]["nodeName"], "--ignore-daemonsets", "--delete-emptydir-data", "--force")

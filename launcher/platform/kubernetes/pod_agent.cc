@@ -154,9 +154,8 @@ Result<int> RunPodAgent() {
     place.shares_at = program->address();
   }
   early_end.reset();  // the signals stay blocked until they are read below
-  const Result<int> exit_code = slots.size() > 1
-                                    ? RunAgents(folder.root(), slots, place)
-                                    : RunAgent(folder.root(), slots.front(), place);
+  const Result<int> exit_code = slots.size() > 1 ? RunAgents(folder.root(), slots, place)
+                                                 : RunAgent(folder.root(), slots.front(), place);
   if (!exit_code) return exit_code;
   // The pod is over at once: it need not wait until those whom it serves are done, nor for gRPC.
   std::_Exit(*exit_code);

@@ -104,6 +104,15 @@ Result<RunLook> RemoteRun::Look(const k8s::Call& call) const {
   return look;
 }
 
+Result<std::string> RemoteRun::WhyPodWaits(const std::string& pod, const k8s::Call& call) const {
+  MUSTER_ASSIGN(const json object, api_->Get({k8s::kPods, namespace_name_, pod, ""}, call));
+  std::vector<json> events;
+  MUSTER_TRY(AddEvents(*api_, namespace_name_, object, call, events));
+  std::string why = kubernetes::WhyPodWaits(object, events);
+  const std::string subject = fmt::format("pod {} ", pod);
+  return why.starts_with(subject) ? why.substr(subject.size()) : why;
+}
+
 Result<json> RemoteRun::Status(const k8s::Call& call) const {
   MUSTER_ASSIGN(const k8s::HttpResponse response, api_->ProxyGet(Target(), "/v1/status", call));
   return ObjectOf(response);

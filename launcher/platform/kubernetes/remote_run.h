@@ -51,6 +51,9 @@ class RemoteRun {
   // Errors: those of the API client. A run that is not there is none.
   Result<RunLook> Look(const k8s::Call& call) const;
 
+  // Why a pod of the run does not run (waiting_reasons.h), without its name; empty if it does. Errors: those of the API client.
+  Result<std::string> WhyPodWaits(const std::string& pod, const k8s::Call& call) const;
+
   // The coordinator's routes (docs/gateway.md). Errors: the coordinator's own, with its hint; kUnavailable if it does not answer.
   Result<nlohmann::json> Status(const k8s::Call& call) const;
   Result<nlohmann::json> Resize(const WorkerRange& workers, const k8s::Call& call) const;
