@@ -34,7 +34,8 @@ struct TimedLine {
 TimedLine SplitTime(std::string line);
 
 struct LogLine {
-  std::string id;  // of the worker; of its pod, where nobody else is in it or the line is no worker's
+  std::string
+      id;  // of the worker; of its pod, where nobody else is in it or the line is no worker's
   std::string text;
 };
 // A line of the pod `pod`: where workers share one, each of theirs says whose it is, "[workers-7-1] text". Pure.
