@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "runtime/base/log.h"
+#include "runtime/base/pause.h"
 #include "tests/cluster/node/statuses.h"
 
 namespace muster::cluster {
@@ -19,6 +20,7 @@ constexpr Duration kSilence = 2 * kLeaseRenewal;
 constexpr Duration kLogWait = 5s;
 constexpr auto kTick = 200ms;
 constexpr Duration kVolumeWait = 10s;
+constexpr Duration kVolumePause = 50ms;
 
 k8s::Call Within(Duration time) { return {.deadline = MonotonicNow() + time}; }
 
@@ -31,14 +33,17 @@ ObjectRef PodRef(const json& object, const std::string& subresource = "") {
           .subresource = subresource};
 }
 
-// A node may read what its pods name; the server may learn of a pod a moment later than the node does.
-Result<json> OnceAllowed(const std::function<Result<json>()>& call) {
+// A node may read what its pods name; the server may learn of a pod a moment later than the node does, and refuses what is for it, or
+// does not find it.
+Result<json> OnceKnown(const std::function<Result<json>()>& call) {
   const TimePoint deadline = MonotonicNow() + kVolumeWait;
-  Result<json> answer = call();
-  while (!answer && answer.error().code == Code::kPermissionDenied && MonotonicNow() < deadline) {
-    answer = call();
+  while (true) {
+    Result<json> answer = call();
+    if (answer || MonotonicNow() >= deadline) return answer;
+    const Code code = answer.error().code;
+    if (code != Code::kPermissionDenied && code != Code::kNotFound) return answer;
+    PauseFor(kVolumePause, {});
   }
-  return answer;
 }
 
 // Nobody has answered, as opposed to an answer that says no.
@@ -295,7 +300,7 @@ Result<json> ProcessNode::FetchVolume(const Pod& pod, const json& what) {
                             .namespace_name = space,
                             .name = pod.object["spec"]["serviceAccountName"],
                             .subresource = "token"};
-    MUSTER_ASSIGN(const json answer, OnceAllowed([&] {
+    MUSTER_ASSIGN(const json answer, OnceKnown([&] {
                     return client_->Create(account, request, {}, Within(kVolumeWait));
                   }));
     return json{{"token", answer["status"]["token"]}};
@@ -305,7 +310,7 @@ Result<json> ProcessNode::FetchVolume(const Pod& pod, const json& what) {
                          .namespace_name = space,
                          .name = what["name"]};
   MUSTER_ASSIGN(const json object,
-                OnceAllowed([&] { return client_->Get(source, Within(kVolumeWait)); }));
+                OnceKnown([&] { return client_->Get(source, Within(kVolumeWait)); }));
   const json data = object.value("data", json::object());
   json keys = json::object();
   for (const auto& [key, value] : data.items()) {
