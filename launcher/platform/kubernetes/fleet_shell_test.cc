@@ -205,7 +205,9 @@ TEST_F(FleetShellTest, LostAnswersAreClearedUpByListsAloneToo) {
   api_.RunAll();
   ASSERT_TRUE(api_.Await([this] { return Status()["pools"][0]["running"] == 2; }));
   EXPECT_EQ(api_.pods().size(), 2U);
-  EXPECT_EQ(heard_.story().Notes("api-fault: watch of pods"), 1);
+  const Story story =
+      heard_.Await([](const Story& s) { return s.Notes("api-fault: watch of pods") > 0; });
+  EXPECT_EQ(story.Notes("api-fault: watch of pods"), 1);
 }
 
 TEST_F(FleetShellTest, ABusyServerIsLeftAloneAsLongAsItSays) {
@@ -359,9 +361,11 @@ TEST_F(FleetShellTest, AnEmptyListTakesNothingAndTwoListsTakeWhatBothLack) {
 
 TEST_F(FleetShellTest, ACoordinatorThatIsStartedAgainListsTwiceBeforeItSaysAnything) {
   StartRunning();
+  ASSERT_TRUE(api_.Await([this] {  // it is written in the background
+    options_.saved = *FleetSavedFromJson(api_.run()["data"]["fleet"].get<std::string>());
+    return options_.saved.started;
+  }));
   shell_.reset();
-  options_.saved = *FleetSavedFromJson(api_.run()["data"]["fleet"].get<std::string>());
-  EXPECT_TRUE(options_.saved.started);
   const int lists = api_.Count("GET pods");
   Heard second;
   {

@@ -218,8 +218,7 @@ TEST(Objects, DrainIsSaidToBothAutoscalers) {
             R"({"cluster-autoscaler.kubernetes.io/safe-to-evict":"false",)"
             R"("karpenter.sh/do-not-disrupt":"true","muster.dev/serial":"0"})");
   EXPECT_EQ(At(Worker(run, "base"), "/metadata/annotations"),
-            R"({"cluster-autoscaler.kubernetes.io/safe-to-evict":"true",)"
-            R"("karpenter.sh/do-not-disrupt":"false","muster.dev/serial":"0"})");
+            R"({"cluster-autoscaler.kubernetes.io/safe-to-evict":"true","muster.dev/serial":"0"})");
 }
 
 TEST(Objects, WorkerGoesWhereThePoolSays) {

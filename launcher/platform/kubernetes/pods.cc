@@ -98,10 +98,12 @@ Json PodSpec(const ClusterRun& run, bool token) {
                                    {{"name", "tmp"}, {"emptyDir", memory}}})}};
 }
 
-// Whether autoscalers may empty the node, said to both of them: what they do by default depends on who owns a pod.
+// Whether autoscalers may empty the node. What Cluster Autoscaler does by default depends on who owns a pod, so it is always told;
+// Karpenter always may, and warns of a "false", because it takes durations beside "true" (1.14).
 Json DrainAnnotations(bool allow) {
-  return {{"cluster-autoscaler.kubernetes.io/safe-to-evict", allow ? "true" : "false"},
-          {"karpenter.sh/do-not-disrupt", allow ? "false" : "true"}};
+  Json annotations = {{"cluster-autoscaler.kubernetes.io/safe-to-evict", allow ? "true" : "false"}};
+  if (!allow) annotations["karpenter.sh/do-not-disrupt"] = "true";
+  return annotations;
 }
 
 Json Expression(const char* label, const std::vector<std::string>& values) {

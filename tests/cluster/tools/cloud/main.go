@@ -39,6 +39,9 @@ type cloud struct {
 	types []*cloudprovider.InstanceType
 	stock string
 
+	// Karpenter that has found nothing to save looks again only when it sees a change, or in 5 minutes. The end of a refusal is one.
+	refusalEnds func()
+
 	mutex   sync.Mutex
 	refused map[kind]time.Time
 }
@@ -87,7 +90,7 @@ func (c *cloud) shelf(available func(kind) bool) []*cloudprovider.InstanceType {
 func (c *cloud) GetInstanceTypes(context.Context, *v1.NodePool) ([]*cloudprovider.InstanceType, error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	return c.shelf(func(k kind) bool { return time.Since(c.refused[k]) > refusalHolds }), nil
+	return c.shelf(func(k kind) bool { return time.Since(c.refused[k]) >= refusalHolds }), nil
 }
 
 func (c *cloud) Create(ctx context.Context, claim *v1.NodeClaim) (*v1.NodeClaim, error) {
@@ -108,6 +111,7 @@ func (c *cloud) Create(ctx context.Context, claim *v1.NodeClaim) (*v1.NodeClaim,
 		for _, capacity := range *capacities {
 			if k := (kind{name, capacity}); missing[k] {
 				c.refused[k] = time.Now()
+				time.AfterFunc(refusalHolds, c.refusalEnds)
 			} else {
 				any = true
 			}
@@ -146,6 +150,7 @@ func main() {
 		types: types, stock: os.Getenv("CLOUD_STOCK_FILE"), refused: map[kind]time.Time{}}
 	decorated := overlay.Decorate(provider, op.GetClient(), op.InstanceTypeStore)
 	cluster := state.NewCluster(op.Clock, op.GetClient(), decorated)
+	provider.refusalEnds = func() { cluster.MarkUnconsolidated() }
 	op.WithControllers(ctx, controllers.NewControllers(ctx, op.Manager, op.Clock, op.GetClient(), op.EventRecorder,
 		decorated, provider, cluster, op.InstanceTypeStore)...).Start(ctx)
 }
