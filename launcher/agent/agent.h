@@ -16,8 +16,8 @@ struct AgentPlace {
   std::string listen_address = "127.0.0.1";  // IP address at which the worker's peers reach it
   // A pod: the worker's output goes to our stdout, and SIGTERM is the notice that the pod goes soon (AgentCore::Drain).
   bool in_pod = false;
-  bool has_neighbours =
-      false;  // other agents in the same pod: each line of output says whose it is
+  // There are other agents in the same pod: each line of output says whose it is.
+  bool has_neighbours = false;
   // "IP:PORT" where this process, or the one that has started it, serves the job's bundle; empty: nobody does.
   std::string shares_at;
 };

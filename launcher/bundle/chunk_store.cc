@@ -11,13 +11,6 @@
 namespace muster {
 namespace {
 
-Status MakeFolder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (!error) return {};
-  return Err(Code::kInternal, "cannot make the folder {}: {}", folder.string(), error.message());
-}
-
 Status UnpackFile(const ManifestEntry& entry, const ChunkStore& store,
                   const std::filesystem::path& path) {
   MUSTER_TRY(MakeFolder(path.parent_path()));

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "launcher/job/fields.h"
+
 namespace muster {
 namespace {
 
@@ -16,15 +18,6 @@ tl::unexpected<Error> BadPath(std::string_view path, std::string_view why) {
   const std::string shown =
       json(path).dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200);
   return Err(Code::kInvalidArgument, "the path {} cannot be sent: {}", shown, why);
-}
-
-bool IsUtf8(std::string_view text) {
-  try {
-    (void)json(text).dump();
-    return true;
-  } catch (const json::exception&) {
-    return false;
-  }
 }
 
 uint64_t ChunkCount(uint64_t size) { return (size + kMaxChunkBytes - 1) / kMaxChunkBytes; }
@@ -91,7 +84,7 @@ std::string TextOf(const std::vector<ManifestEntry>& entries) {
 Status CheckBundlePath(std::string_view path) {
   if (path.empty() || path.size() > kMaxBundlePath) return BadPath(path, "its length");
   if (path.front() == '/') return BadPath(path, "it must be relative");
-  if (!IsUtf8(path) || std::ranges::any_of(path, [](unsigned char c) { return c < ' '; })) {
+  if (!FitsIntoJson(path) || std::ranges::any_of(path, [](unsigned char c) { return c < ' '; })) {
     return BadPath(path, "it is no readable text");
   }
   for (size_t begin = 0; begin <= path.size();) {

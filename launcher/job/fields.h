@@ -1,10 +1,11 @@
-// Fields: reads JSON that another process wrote, without exceptions.
+// Fields: reads JSON that another process wrote, and tells what can be written, without exceptions.
 //
 // Threading: free functions.
 #pragma once
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 namespace muster {
 
@@ -18,6 +19,16 @@ T FieldOr(const Json& object, const char* name, T otherwise) {
     return field->template get<T>();
   } catch (const nlohmann::json::exception&) {
     return otherwise;
+  }
+}
+
+// Whether JSON can keep `text` as it is: whether it is UTF-8.
+inline bool FitsIntoJson(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
   }
 }
 

@@ -22,17 +22,6 @@ using nlohmann::json;
 
 constexpr size_t kMaxStatusBytes = size_t{64} << 20;
 
-tl::unexpected<Error> FileError(const std::error_code& error, std::string_view what) {
-  return ErrnoError(error.value(), what);
-}
-
-Status MakeFolder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) return FileError(error, fmt::format("cannot make the folder {}", path.string()));
-  return {};
-}
-
 struct flock WholeFile() {
   struct flock range = {};
   range.l_type = F_WRLCK;
@@ -143,7 +132,8 @@ Status JobStore::MakeRoom(const std::string& name) const {
   }
   const fs::path old = jobs_ / fmt::format(".old-{}", RandomHex(8));
   fs::rename(folder.root(), old, error);
-  if (error) return FileError(error, fmt::format("cannot replace {}", folder.root().string()));
+  if (error)
+    return ErrnoError(error.value(), fmt::format("cannot replace {}", folder.root().string()));
   RemoveFolder(old);
   return {};
 }

@@ -22,6 +22,7 @@ using kubernetes::RunLook;
 using nlohmann::json;
 
 constexpr std::chrono::seconds kAnswerTime{15};
+constexpr std::chrono::seconds kStatusTime{10};
 constexpr std::chrono::seconds kLastMoments{3};
 constexpr std::chrono::seconds kExplainTime{5};
 constexpr size_t kMostExplained = 4;  // reasons; each costs two requests
@@ -85,6 +86,25 @@ Result<FoundJob> FindInNamespace(const Invocation& invocation, const JobStore& s
 bool HasEnd(const JobFolder& folder) {
   std::error_code error;
   return std::filesystem::exists(folder.result(), error);
+}
+
+// What cannot be read stays as it is.
+void ExplainWaiting(const ClusterJob& job, json& status) {
+  const json::json_pointer place("/platform_status/waiting");
+  if (!status.contains(place) || !status[place].is_array()) return;
+  // Of each pool, by what the coordinator says.
+  std::map<std::pair<std::string, std::string>, std::string> better;
+  for (json& pod : status[place]) {
+    const auto name = FieldOr<std::string>(pod, "pod", "");
+    const auto why = FieldOr<std::string>(pod, "why", "");
+    const std::pair kind(name.substr(0, name.rfind('-')), why);
+    if (!better.contains(kind)) {
+      if (better.size() == kMostExplained) continue;
+      const auto told = job.run->WhyPodWaits(name, k8s::OnceWithin(kExplainTime));
+      better[kind] = told && !told->empty() ? *told : why;
+    }
+    if (pod.is_object()) pod["why"] = better[kind];
+  }
 }
 
 }  // namespace
@@ -151,24 +171,6 @@ bool FetchEnd(const JobStore& store, const ClusterJob& job, const RunLook& look)
   return true;
 }
 
-void ExplainWaiting(const ClusterJob& job, json& status) {
-  const json::json_pointer place("/platform_status/waiting");
-  if (!status.contains(place) || !status[place].is_array()) return;
-  // Of each pool, by what the coordinator says.
-  std::map<std::pair<std::string, std::string>, std::string> better;
-  for (json& pod : status[place]) {
-    const auto name = FieldOr<std::string>(pod, "pod", "");
-    const auto why = FieldOr<std::string>(pod, "why", "");
-    const std::pair kind(name.substr(0, name.rfind('-')), why);
-    if (!better.contains(kind)) {
-      if (better.size() == kMostExplained) continue;
-      const auto told = job.run->WhyPodWaits(name, k8s::OnceWithin(kExplainTime));
-      better[kind] = told && !told->empty() ? *told : why;
-    }
-    if (pod.is_object()) pod["why"] = better[kind];
-  }
-}
-
 Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time) {
   const auto answer = job.run->Status(k8s::OnceWithin(time));
   // A final one is kept with all that belongs to the end, once that is there.
@@ -189,6 +191,13 @@ Result<json> AskStatus(const JobStore& store, const ClusterJob& job, Duration ti
   json status = json::parse(look.status, nullptr, false);
   if (!status.is_object()) status = PendingStatus(job.run->spec(), "kubernetes");
   status["message"] = kubernetes::WhyCoordinatorWaits(look.scene);
+  return status;
+}
+
+Result<json> ExplainedStatus(const JobStore& store, const FoundJob& job) {
+  if (!job.cluster) return store.ReadStatus(job.name);
+  MUSTER_ASSIGN(json status, AskStatus(store, *job.cluster, kStatusTime));
+  ExplainWaiting(*job.cluster, status);
   return status;
 }
 

@@ -45,9 +45,9 @@ Result<nlohmann::json> AfterDeletion(const JobStore& store, const ClusterJob& jo
 // Errors: the cluster is not reached; kNotFound (no such run, and no folder).
 Result<nlohmann::json> AskStatus(const JobStore& store, const ClusterJob& job, Duration time);
 
-// Puts into a status why its pods wait, as scheduler, autoscaler and kubelet have told it in Events, which the coordinator does not
-// follow: one pod of each kind is asked about. What cannot be read stays as it is.
-void ExplainWaiting(const ClusterJob& job, nlohmann::json& status);
+// The same for a job wherever it runs, and for one on a cluster with why its pods wait, as scheduler, autoscaler and kubelet have told it
+// in Events, which the coordinator does not follow: one pod of each kind is asked about.
+Result<nlohmann::json> ExplainedStatus(const JobStore& store, const FoundJob& job);
 
 // Keeps the end that `look` shows and deletes the run, as AskStatus does. False if it shows none, if somebody else keeps it, or if
 // workers have not ended within some 3 s.

@@ -18,7 +18,6 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr std::chrono::seconds kAnswerTime{10};
 constexpr std::chrono::seconds kListTime{2};
 constexpr size_t kMostSentences = 8;  // about the platform
 
@@ -167,11 +166,9 @@ Result<int> ListJobs(const Invocation& invocation) {
 Result<int> ShowStatus(const Invocation& invocation) {
   MUSTER_ASSIGN(const JobStore store, OpenStore());
   MUSTER_ASSIGN(const FoundJob job, FindAnyJob(invocation, store, invocation.operands, true));
-  Result<json> status =
-      job.cluster ? AskStatus(store, *job.cluster, kAnswerTime) : store.ReadStatus(job.name);
+  const Result<json> status = ExplainedStatus(store, job);
   if (!status && job.cluster) return ReportClusterFailure("status", status.error());
   if (!status) return tl::unexpected(status.error());
-  if (job.cluster) ExplainWaiting(*job.cluster, *status);
   Print(invocation.json() ? status->dump() + "\n" : StatusText(*status));
   return 0;
 }

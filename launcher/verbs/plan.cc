@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/job/fields.h"
 #include "launcher/job/store.h"
 #include "launcher/platform/kubernetes/objects.h"
 #include "launcher/verbs/cluster_target.h"
@@ -255,14 +256,10 @@ Status CheckText(const JobSpec& spec) {
   words.insert(words.end(),
                {spec.executable.string(), spec.cwd.string(), spec.checkpoint.string()});
   for (const std::string& word : words) {
-    try {
-      (void)nlohmann::json(word).dump();
-    } catch (const nlohmann::json::exception&) {
-      return Err(
-          Code::kInvalidArgument,
-          "the argument or path \"{}\" is not valid UTF-8, which a job cannot keep",
-          nlohmann::json(word).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
-    }
+    if (FitsIntoJson(word)) continue;
+    return Err(Code::kInvalidArgument,
+               "the argument or path \"{}\" is not valid UTF-8, which a job cannot keep",
+               nlohmann::json(word).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   }
   return {};
 }

@@ -17,7 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::chrono::seconds kAnswerTime{10};
 constexpr int64_t kMostSeconds = 3600;
 constexpr std::string_view kClear = "\x1b[H\x1b[2J";
 
@@ -25,11 +24,6 @@ ScreenSize SizeOfTerminal() {
   winsize size = {};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return {};
   return {size.ws_row, size.ws_col};
-}
-
-bool HasEnded(const json& status) {
-  const auto phase = FieldOr<std::string>(status, "phase", "");
-  return phase == "succeeded" || phase == "failed" || phase == "stopped";
 }
 
 // Waits; false if meanwhile nobody reads us any more.
@@ -50,20 +44,18 @@ Result<int> ShowTop(const Invocation& invocation) {
   const bool screen = ::isatty(STDOUT_FILENO) != 0 && !invocation.json();
   json last;
   while (true) {
-    const Result<json> status =
-        job.cluster ? AskStatus(store, *job.cluster, kAnswerTime) : store.ReadStatus(job.name);
+    const Result<json> status = ExplainedStatus(store, job);
     if (!status && last.is_null()) {
       if (job.cluster) return ReportClusterFailure("top", status.error());
       return tl::unexpected(status.error());
     }
     if (status) last = *status;
-    if (status && job.cluster) ExplainWaiting(*job.cluster, last);
     const std::string trouble = status ? "" : status.error().message;
     const std::string shown =
         invocation.json()
             ? (status ? last.dump(-1, ' ', false, json::error_handler_t::replace) + "\n" : "")
             : TopScreen(last, trouble, screen ? SizeOfTerminal() : ScreenSize{});
-    const bool ended = HasEnded(last);
+    const bool ended = IsFinalPhase(FieldOr<std::string>(last, "phase", ""));
     const bool more = !screen && !invocation.json() && !ended;
     if (!Print((screen ? std::string(kClear) : "") + shown + (more ? "\n" : ""))) return 0;
     if (ended || !Rest(every)) return 0;

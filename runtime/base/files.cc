@@ -38,6 +38,13 @@ Status WriteAll(int fd, std::span<const std::byte> data, std::string_view what) 
   return {};
 }
 
+Status MakeFolder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!error) return {};
+  return ErrnoError(error.value(), fmt::format("cannot make the folder {}", path.string()));
+}
+
 Status SyncFolder(const std::filesystem::path& folder) {
   UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd || ::fsync(fd.get()) != 0) {

@@ -24,6 +24,9 @@ Status WriteFileAtomically(const std::filesystem::path& path, std::string_view c
 // Writes all of `data` to `fd`, going on after short writes and EINTR.
 Status WriteAll(int fd, std::span<const std::byte> data, std::string_view what);
 
+// Makes the folder and those above it, as far as they are not there.
+Status MakeFolder(const std::filesystem::path& path);
+
 // fsyncs the folder, so that a rename inside it survives a power cut.
 Status SyncFolder(const std::filesystem::path& folder);
 

@@ -142,6 +142,19 @@ class ClusterTest(unittest.TestCase):
         return space
 
 
+class NodeTest(ClusterTest):
+    """Tests that share a process node too, and have a namespace each."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.node = process_nodes.ProcessNode(cls.cluster, "node-a")
+        cls.addClassCleanup(cls.node.close)
+
+    def setUp(self):
+        self.space = self.new_space()
+
+
 def state_folder():
     base = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
     return pathlib.Path(base) / "muster" / "cluster"

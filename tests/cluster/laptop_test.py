@@ -15,7 +15,6 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.cluster import cluster as fixture  # noqa: E402
-from tests.cluster.process_nodes import ProcessNode  # noqa: E402
 from tests.harness import muster  # noqa: E402
 
 LONG = ("--steps", 10_000_000)
@@ -24,15 +23,9 @@ KUBERNETES = ("--platform", "kubernetes")
 NOT_OURS = ("kube-root-ca.crt", "serviceaccount/default", "serviceaccount/ada", "muster-user", "resourcequota/")
 
 
-class LaptopTest(fixture.ClusterTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.node = ProcessNode(cls.cluster, "node-a")
-        cls.addClassCleanup(cls.node.close)
-
+class LaptopTest(fixture.NodeTest):
     def setUp(self):
-        self.space = self.new_space()
+        super().setUp()
         self.homes, self.jobs = [], []
         self.addCleanup(self._close)
         self.user = f"system:serviceaccount:{self.space}:ada"

@@ -18,16 +18,7 @@ RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"
               "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-class ProcessNodes(fixture.ClusterTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.node = ProcessNode(cls.cluster, "node-a")
-        cls.addClassCleanup(cls.node.close)
-
-    def setUp(self):
-        self.space = self.new_space()
-
+class ProcessNodes(fixture.NodeTest):
     def get(self, *arguments):
         return self.kubectl("-n", self.space, "get", *arguments)
 

@@ -36,16 +36,7 @@ class ShippedJob(ClusterJob):
         return script
 
 
-class Shipping(fixture.ClusterTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.node = ProcessNode(cls.cluster, "node-a")
-        cls.addClassCleanup(cls.node.close)
-
-    def setUp(self):
-        self.space = self.new_space()
-
+class Shipping(fixture.NodeTest):
     def job(self, workers, steps, pace_ms=4):
         return ShippedJob(self, self.space, {"workers": workers, "files": ["data", "./tools/"]}, steps, pace_ms)
 

@@ -18,6 +18,7 @@
 #include "launcher/platform/kubernetes/run_mirror.h"
 #include "launcher/process/signals.h"
 #include "launcher/rendezvous/coordinator_server.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
 namespace muster::kubernetes {
@@ -187,11 +188,7 @@ class ClusterCoordinator {
 
  private:
   Status PrepareFolder() {
-    std::error_code error;
-    std::filesystem::create_directories(folder_.logs(), error);
-    if (error) {
-      return Err(Code::kInternal, "cannot make {}: {}", folder_.logs().string(), error.message());
-    }
+    MUSTER_TRY(MakeFolder(folder_.logs()));
     MUSTER_TRY(folder_.WriteSpec(run_.spec));
     return RestoreMirrored(record_, folder_);
   }

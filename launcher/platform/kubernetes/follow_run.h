@@ -36,8 +36,8 @@ Result<FollowOutcome> FollowRun(const RemoteRun& run, const JobFolder& folder,
                                 JobObserver& observer, const SignalFd& signals,
                                 const Sending& sending);
 
-// Waits until the workers' pods of a run that has ended are gone, at most `time`: that of their grace, and then some. Its coordinator sees to that: it tells those that
-// do not know yet, and after the deletion of the run it could not any more.
+// Waits until the workers' pods of a run that has ended are gone, at most `time`: that of their grace, and then some. Its coordinator
+// sees to that: it tells those that do not know yet, and after the deletion of the run it could not any more.
 void AwaitWorkers(const RemoteRun& run, const std::stop_token& stop = {},
                   Duration time = std::chrono::seconds(45));
 

@@ -5,7 +5,6 @@
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
 #include <thread>
 
 #include "launcher/agent/agent.h"
@@ -17,6 +16,7 @@
 #include "launcher/platform/kubernetes/names.h"
 #include "launcher/platform/kubernetes/pod_environment.h"
 #include "launcher/process/signals.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
 namespace muster::kubernetes {
@@ -131,11 +131,7 @@ Result<int> RunPodAgent() {
   MUSTER_ASSIGN(auto early_end, EarlyEnd::Create());  // before there are threads
   InitLog("agent " + pod.pod);
   const JobFolder folder = pod.folder();
-  std::error_code error;
-  std::filesystem::create_directories(folder.root(), error);
-  if (error) {
-    return Err(Code::kInternal, "cannot make {}: {}", folder.root().string(), error.message());
-  }
+  MUSTER_TRY(MakeFolder(folder.root()));
   MUSTER_TRY(folder.WriteSecret(pod.secret));
   MUSTER_TRY(folder.WriteCoordinator({.address = pod.coordinator}));
   const auto job = AskForJob(folder, pod, early_end->cancellation());
