@@ -7,27 +7,29 @@ ARGS    ?=
 SECONDS ?= 60
 SEED    ?= 1
 SEEDS   ?= 100000
+MEMBERS ?= 5
 NODES   ?= 4
 
 sources = $(shell find runtime collectives k8s launcher models tests -name '*.h' -o -name '*.cc')
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim bench cluster-bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs bench cluster-bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make run      build, then train models/digits with 4 workers here (WORKERS=2 ARGS="--steps 500" PROGRAM=...)'
 	@echo 'make build    release binaries into build/bin'
 	@echo 'make image    the stock container image, in build/image/muster.tar (ARGS="--add ./my --name my:1")'
-	@echo 'make test     every check and test: check, build, dev, cluster-test, tsan'
+	@echo 'make test     every check and test: check, build, planted-bugs, dev, cluster-test, tsan'
 	@echo 'make check    the tree check and the format check'
 	@echo 'make dev      unit, scenario and process tests under ASan and UBSan (build-dev)'
 	@echo 'make tsan     core, collectives, state and k8s/client tests under TSan (build-tsan)'
 	@echo 'make cluster-test  tests on a real Kubernetes control plane; skipped, with the reason, without root or Go'
 	@echo 'make cluster  starts such a cluster to run jobs on (NODES=4); make cluster-down stops it'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
-	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1)'
+	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1 MEMBERS=50)'
+	@echo 'make planted-bugs  the simulation finds bugs that are planted into the code'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
@@ -59,7 +61,7 @@ run: build
 image: build
 	@k8s/image/build $(ARGS)
 
-test: check build dev cluster-test tsan
+test: check build planted-bugs dev cluster-test tsan
 
 check:
 	@tools/setup test
@@ -91,7 +93,12 @@ cluster-down:
 	@python3 tests/cluster/cluster.py down
 
 sim: build
-	MUSTER_SEED=$(SEED) MUSTER_HISTORIES=$(SEEDS) build/tests/random_test
+	cmake --build --preset release --target sim_test
+	MUSTER_SEED=$(SEED) MUSTER_HISTORIES=$(SEEDS) MUSTER_MEMBERS=$(MEMBERS) build/tests/sim_test --gtest_filter='Histories.Keep*:Histories.DoSoWhere*'
+
+planted-bugs: build
+	cmake --build --preset release --target sim_test
+	python3 tests/sim/planted_bugs_test.py
 
 bench: build
 	python3 tests/bench/bench.py $(ARGS)

@@ -44,8 +44,9 @@ std::vector<CoordinatorAction> Coordinator::Start(TimePoint now) {
 std::vector<CoordinatorAction> Coordinator::Handle(const CoordinatorEvent& event, TimePoint now) {
   now_ = now;
   if (!finished_) {
+    nothing_follows_ = false;
     std::visit([this](const auto& e) { On(e); }, event);
-    Decide();
+    if (!nothing_follows_) Decide();
   } else if (const auto* hello = std::get_if<WorkerHello>(&event)) {
     SendTo(hello->hello.worker, {Order::Kind::kRelease, {}, false, "the job has ended"});
   } else if (const auto* agent = std::get_if<AgentAttached>(&event)) {
@@ -116,22 +117,29 @@ void Coordinator::On(const Tick&) {}
 
 // --- Members -----------------------------------------------------------------------------------------------------------
 
-bool Coordinator::InActive(const std::string& id) const {
-  if (!state_.active) return false;
-  const int rank = state_.active->RankOf(id);
-  const auto found = workers_.find(id);
-  return rank >= 0 && found != workers_.end() &&
-         state_.active->members[static_cast<size_t>(rank)].incarnation == found->second.incarnation;
+int Coordinator::ActiveRank(const std::string& id) const {
+  return state_.active ? active_ranks_.RankOf(*state_.active, id) : -1;
 }
 
-bool Coordinator::InProposed(const std::string& id) const {
-  return state_.proposed && state_.proposed->RankOf(id) >= 0;
+int Coordinator::ProposedRank(const std::string& id) const {
+  return state_.proposed ? proposed_ranks_.RankOf(*state_.proposed, id) : -1;
+}
+
+bool Coordinator::InActive(const std::string& id) const {
+  const auto found = workers_.find(id);
+  return found != workers_.end() && IsActive(id, found->second);
+}
+
+bool Coordinator::IsActive(const std::string& id, const Worker& worker) const {
+  const int rank = ActiveRank(id);
+  return rank >= 0 &&
+         state_.active->members[static_cast<size_t>(rank)].incarnation == worker.incarnation;
 }
 
 // `first_sign` may have been seen by a peer before the agent told: the cause is then made precise.
 void Coordinator::Lose(const std::string& id, const std::string& cause, TimePoint first_sign) {
   Worker& worker = workers_[id];
-  const bool was_member = state_.active && state_.active->RankOf(id) >= 0;
+  const bool was_member = ActiveRank(id) >= 0;
   worker.registered = worker.awaited = worker.connected = worker.evicted = false;
   worker.generation = 0;
   worker.has_state = false;

@@ -28,6 +28,7 @@
 #include "launcher/rendezvous/coordinator_options.h"
 #include "launcher/rendezvous/coordinator_state.h"
 #include "launcher/rendezvous/job_status.h"
+#include "launcher/rendezvous/rank_index.h"
 #include "runtime/base/time.h"
 #include "runtime/core/protocol.h"
 
@@ -106,6 +107,7 @@ class Coordinator {
 
   // coordinator_workers.cc
   bool AcceptProgram(const Hello& hello);
+  bool IsRoutine(const Worker& worker, const Report& report) const;
   void RepeatOrders(Worker& worker);
   uint64_t StrayGeneration(const Hello& hello) const;
   void Await(const Member& member);
@@ -157,19 +159,25 @@ class Coordinator {
 
   void Lose(const std::string& id, const std::string& cause, TimePoint first_sign);
   void Evict(const std::string& id, const std::string& cause, TimePoint first_sign);
+  // The ranks of a slot in both generations, or -1; whether its newest process is a member of the active one.
+  int ActiveRank(const std::string& id) const;
+  int ProposedRank(const std::string& id) const;
   bool InActive(const std::string& id) const;
-  bool InProposed(const std::string& id) const;
+  bool IsActive(const std::string& id, const Worker& worker) const;
+  bool InProposed(const std::string& id) const { return ProposedRank(id) >= 0; }
   void SendTo(const std::string& id, Order order);
   void Emit(const std::string& kind, const std::string& message);
   void PersistState() { actions_.push_back(Persist{state_}); }
 
   const CoordinatorOptions options_;
   CoordinatorState state_;
+  mutable RankIndex active_ranks_, proposed_ranks_;
   Workers workers_;
   SlotsOffered
       offered_;  // with slots_from_platform; after a restart what the state says, until the platform does
   std::vector<CoordinatorAction> actions_;
   TimePoint now_;                          // of the event being handled
+  bool nothing_follows_ = false;           // from it, but what the next tick finds too
   std::optional<Change> change_;           // from the order until all members have resumed
   std::vector<std::string> last_members_;  // of the last generation that trained
   bool active_dead_ = false;               // the active generation was revoked or lost a member

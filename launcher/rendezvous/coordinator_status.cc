@@ -85,7 +85,7 @@ JobStatus Coordinator::Status() const {
     row.state = StateOf(slot, worker);
     row.step_seconds = worker.step_seconds;
     if (!InActive(slot)) continue;
-    row.rank = state_.active->RankOf(slot);
+    row.rank = ActiveRank(slot);
     step_seconds = std::max(step_seconds, worker.step_seconds);
   }
   if (step_seconds > 0 && !finished_ && status.phase != Phase::kPending) {

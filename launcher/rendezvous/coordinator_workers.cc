@@ -140,6 +140,7 @@ void Coordinator::On(const WorkerReported& event) {
            {Order::Kind::kRejoin, {}, false, fmt::format("{} was given up", report.worker)});
   }
   if (!worker.registered || worker.evicted) return;  // it must say hello first
+  nothing_follows_ = IsRoutine(worker, report);
   TakeFigures(worker, report);
   switch (report.kind) {
     case Report::Kind::kProgress:
@@ -164,6 +165,13 @@ void Coordinator::On(const WorkerReported& event) {
       Emit(report.notice_kind, report.message);
       break;
   }
+}
+
+// It says what its worker has said before, but for steps and figures.
+bool Coordinator::IsRoutine(const Worker& worker, const Report& report) const {
+  return report.kind == Report::Kind::kProgress && worker.generation == report.generation &&
+         worker.prepared == report.prepared && worker.has_state == report.has_state &&
+         (!state_.active || report.generation <= state_.active->number);
 }
 
 void Coordinator::TakeFigures(Worker& worker, const Report& report) {
@@ -247,6 +255,7 @@ void Coordinator::OnResumed(const Report& report) {
   if (change_->resumed.empty()) record.step = report.step;
   change_->resumed.insert(report.worker);
   if (change_->resumed.size() == record.members_after.size()) CloseChange();
+  nothing_follows_ = change_.has_value();  // more of them will come
 }
 
 // What a member found in an earlier generation says nothing: the others of this one may go on from before it, or from after it.

@@ -32,6 +32,11 @@ bool Contains(const std::vector<std::string>& list, const std::string& id) {
   return std::find(list.begin(), list.end(), id) != list.end();
 }
 
+// The same of a list in the order of slot numbers.
+bool ContainsSorted(const std::vector<std::string>& slots, const std::string& slot) {
+  return std::binary_search(slots.begin(), slots.end(), slot, BySlotNumber);
+}
+
 }  // namespace
 
 void Coordinator::Decide() {
@@ -77,18 +82,22 @@ int Coordinator::Wanted() const {
 // before others, low numbers before high ones.
 std::vector<std::string> Coordinator::TargetSlots() const {
   std::vector<std::string> slots = options_.slots_from_platform ? offered_.slots : state_.slots;
-  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  const auto sort = [&slots] {  // it mostly is
+    if (!std::ranges::is_sorted(slots, BySlotNumber)) std::ranges::sort(slots, BySlotNumber);
+  };
+  sort();
   if (options_.slots_from_platform) return slots;
-  std::stable_partition(slots.begin(), slots.end(), [&](const std::string& slot) {
-    return state_.active && state_.active->RankOf(slot) >= 0;
-  });
   const auto limit = static_cast<size_t>(state_.max_workers);
-  if (slots.size() > limit) slots.resize(limit);
+  if (slots.size() > limit) {
+    std::ranges::stable_partition(slots,
+                                  [&](const std::string& slot) { return ActiveRank(slot) >= 0; });
+    slots.resize(limit);
+  }
   for (int number = 0; slots.size() < limit; ++number) {
     const std::string slot = fmt::format("w-{}", number);
     if (!Contains(slots, slot)) slots.push_back(slot);
   }
-  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  sort();
   return slots;
 }
 
@@ -105,7 +114,7 @@ std::string Coordinator::MissingSentence() const {
   std::vector<std::string> missing;
   const std::vector<std::string> chosen = Chosen();
   for (const std::string& slot : TargetSlots()) {
-    if (Contains(chosen, slot)) continue;
+    if (ContainsSorted(chosen, slot)) continue;
     const auto found = workers_.find(slot);
     const char* why = "not started yet";
     if (found != workers_.end()) {
@@ -128,7 +137,7 @@ std::string Coordinator::MissingSentence() const {
 
 void Coordinator::EvictSilent() {
   for (auto& [id, worker] : workers_) {
-    const bool member = InActive(id);
+    const bool member = IsActive(id, worker);
     const auto silence = now_ - worker.last_seen;
     if (worker.awaited && silence > options_.heartbeat_timeout) {
       Lose(id, fmt::format("{} did not come back within {:.1f} s", id, Seconds(silence)),
@@ -303,7 +312,7 @@ void Coordinator::DecidePlanned() {
     if (!InActive(id)) joining.push_back(id);
   }
   for (const Member& member : state_.active->members) {
-    if (Contains(chosen, member.worker)) continue;
+    if (ContainsSorted(chosen, member.worker)) continue;
     const auto why = offered_.leaving.find(member.worker);
     leaving.push_back(why == offered_.leaving.end()
                           ? member.worker
@@ -329,15 +338,17 @@ void Coordinator::DecidePlanned() {
 // slowest of the others may still be reading from it how the vote has ended.
 void Coordinator::UpdateSlots() {
   std::vector<std::string> slots = TargetSlots();
+  if (slots == state_.slots) return;
+  std::vector<std::string> kept;
   const bool switching = change_ && state_.active && !active_dead_;
   for (const std::string& slot : state_.slots) {
+    if (ContainsSorted(slots, slot)) continue;
     const auto found = workers_.find(slot);
     const bool left_just_now = switching && Contains(last_members_, slot) &&
                                found != workers_.end() && Usable(found->second);
-    const bool in_use = (state_.active && state_.active->RankOf(slot) >= 0 && InActive(slot)) ||
-                        InProposed(slot) || left_just_now;
-    if (in_use && !Contains(slots, slot)) slots.push_back(slot);
+    if (InActive(slot) || InProposed(slot) || left_just_now) kept.push_back(slot);
   }
+  slots.insert(slots.end(), kept.begin(), kept.end());
   std::sort(slots.begin(), slots.end(), BySlotNumber);
   if (slots == state_.slots) return;
   std::vector<std::string> dropped;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace muster::scenario {
 
 void Meeting::CancelConnect(int rank) {
@@ -48,7 +50,23 @@ std::optional<std::string> Meeting::Contribute(int rank, size_t index, const std
   }
   op.present.insert(rank);
   op.contributions[static_cast<size_t>(rank)] = std::move(mine);
+  // Who begins an operation has what came of the one before.
+  if (index > 0 && Complete(index)) {
+    operations_[index - 1].contributions = {};
+    operations_[index - 1].max_vote = {};
+  }
   return std::nullopt;
+}
+
+const std::vector<int32_t>& Meeting::MaxVote(size_t index) {
+  Operation& op = operations_[index];
+  if (!op.max_vote.empty()) return op.max_vote;
+  op.max_vote = op.contributions.front().vote;
+  for (const Contribution& each : op.contributions) {
+    std::ranges::transform(each.vote, op.max_vote, op.max_vote.begin(),
+                           [](int32_t a, int32_t b) { return std::max(a, b); });
+  }
+  return op.max_vote;
 }
 
 bool Meeting::Complete(size_t index) const {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,9 +59,12 @@ class Meeting {
   std::optional<std::string> Contribute(int rank, size_t index, const std::string& operation,
                                         Contribution mine);
   bool Complete(size_t index) const;
+  // Of a complete one, until all have begun the next and it is complete too.
   const std::vector<Contribution>& Gathered(size_t index) const {
     return operations_[index].contributions;
   }
+  // The maximum of all votes, lane by lane.
+  const std::vector<int32_t>& MaxVote(size_t index);
   // Somebody who is needed for it has gone, or the meeting was revoked.
   bool Doomed(size_t index);
 
@@ -78,6 +82,7 @@ class Meeting {
     std::string name;
     std::set<int> present;
     std::vector<Contribution> contributions;
+    std::vector<int32_t> max_vote;  // once somebody has asked
   };
   std::string Name(int rank) const;
 
@@ -85,7 +90,7 @@ class Meeting {
   std::set<int> connecting_;
   std::set<int> built_;
   std::set<int> gone_;
-  std::vector<Operation> operations_;
+  std::deque<Operation> operations_;  // contributions stay where they are
   bool broken_ = false;
   std::string reason_;
   int lost_ = -1;
@@ -107,6 +112,7 @@ class Endpoint {
   bool complete() const { return !dead_ && meeting_->Complete(next_ - 1); }
   bool doomed() { return dead_ || meeting_->Doomed(next_ - 1); }
   const std::vector<Contribution>& gathered() const { return meeting_->Gathered(next_ - 1); }
+  const std::vector<int32_t>& max_vote() { return meeting_->MaxVote(next_ - 1); }
   TimePoint begun_at() const { return begun_at_; }
 
  private:

@@ -56,7 +56,10 @@ void Oracle::Heard(const Generation& generation) {
 
 void Oracle::Entering(const std::string& worker, const Generation& generation, const Entry& entry,
                       bool fresh) {
-  if (entry.has_state == 0 || !fresh || forgotten_) return;
+  if (entry.has_state == 0) return;
+  uint64_t& held = held_[generation.number];
+  held = std::max(held, entry.position);
+  if (!fresh || forgotten_) return;
   auto& positions = fresh_positions_[generation.number];
   positions[worker] = entry.position;
   const auto [low, high] =
@@ -69,6 +72,10 @@ void Oracle::Entering(const std::string& worker, const Generation& generation, c
 
 void Oracle::Synced(const std::string& worker, uint64_t generation, const Weights& weights,
                     bool done) {
+  if (weights.position() < held_[generation]) {
+    Violate(fmt::format("generation {} starts at position {}, although {} was committed",
+                        generation, weights.position(), held_[generation]));
+  }
   const auto [start, first] = starts_.emplace(generation, Start{weights, done});
   if (first || (start->second.weights == weights && start->second.done == done)) return;
   Violate(fmt::format(

@@ -67,6 +67,7 @@ class Oracle {
   std::map<uint64_t, Generation> memberships_;
   std::map<uint64_t, Start> starts_;
   std::map<uint64_t, std::map<std::string, uint64_t>> fresh_positions_;  // by generation
+  std::map<uint64_t, uint64_t> held_;  // by generation: the furthest position that somebody brought
   uint64_t furthest_ = 0;
   bool forgotten_ = false;
   bool check_weights_ = true;

@@ -67,7 +67,8 @@ bool Worker::CanProceed() const {
                                                       {Stage::kPages, "pages"},
                                                       {Stage::kReduce, "reduce"},
                                                       {Stage::kVote, "vote"}};
-  return endpoint.complete() && !around_.Held(id_, kNames.at(stage_));
+  return endpoint.complete() && !around_.Held(id_, kNames.at(stage_)) &&
+         !around_.Divided(current_->generation);
 }
 
 void Worker::Proceed() {
@@ -77,7 +78,8 @@ void Worker::Proceed() {
     endpoint.meeting().Break("a peer was silent for 90.0 s", -1);
   }
   if (!endpoint.complete() || (endpoint.doomed() && around_.SeesDeathFirst(id_))) return OnDead();
-  const std::vector<Contribution> all = endpoint.gathered();
+  const std::shared_ptr<Endpoint> kept = current_->endpoint;  // it may be left meanwhile
+  const std::vector<Contribution>& all = endpoint.gathered();
   switch (stage_) {
     case Stage::kEntries:
       return OnEntries(all);
@@ -88,7 +90,7 @@ void Worker::Proceed() {
     case Stage::kReduce:
       return OnReduced(all);
     case Stage::kVote:
-      return OnVoted(all);
+      return OnVoted();
     default:
       return;
   }
@@ -154,6 +156,7 @@ void Worker::OnEntries(const std::vector<Contribution>& all) {
   std::vector<Entry> entries;
   for (const Contribution& each : all) entries.push_back(each.entry);
   plan_ = PlanRecovery(entries);
+  if (around_.coverage() != nullptr) around_.coverage()->Recovery(plan_);
   const auto rank = static_cast<size_t>(current_->endpoint->rank());
   if (plan_.Any(Action::kInitialize)) {
     if (plan_.actions[rank] == Action::kInitialize) Restore();
@@ -254,7 +257,8 @@ void Worker::OnDead() {
   Publish();
   const std::string lost = meeting.lost();
   if (active_ == broken.endpoint) active_.reset();
-  Carry(fmt::format("sees generation {} dead: {}", broken.generation.number, meeting.reason()),
+  Carry("lost",
+        fmt::format("sees generation {} dead: {}", broken.generation.number, meeting.reason()),
         core_.OnBroken(broken.generation.number, meeting.reason(), lost));
   current_.reset();
   before_.reset();
@@ -290,12 +294,8 @@ void Worker::OnReduced(const std::vector<Contribution>& all) {
   Begin(Stage::kVote, "vote", {{}, 0, {vote.lanes().begin(), vote.lanes().end()}, {}});
 }
 
-void Worker::OnVoted(const std::vector<Contribution>& all) {
-  std::ranges::copy(all.front().vote, outcome_.lanes().begin());
-  for (const Contribution& each : all) {
-    std::ranges::transform(each.vote, outcome_.lanes(), outcome_.lanes().begin(),
-                           [](int32_t a, int32_t b) { return std::max(a, b); });
-  }
+void Worker::OnVoted() {
+  std::ranges::copy(current_->endpoint->max_vote(), outcome_.lanes().begin());
   outcome_of_ = weights_.position();
   const bool committed = ApplyOutcome();
   if (outcome_.stop() && committed) done_ = true;
@@ -350,7 +350,7 @@ void Worker::SwitchIfDecided() {
   active_.reset();
   current_.reset();
   stage_ = Stage::kAwait;
-  Carry(fmt::format("leaves: all others switch to generation {}", next), core_.OnLeft());
+  Carry("left", fmt::format("leaves: all others switch to generation {}", next), core_.OnLeft());
   if (done()) SendFinished();
 }
 

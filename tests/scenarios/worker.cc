@@ -70,10 +70,14 @@ void Worker::Send(Report report) {
 
 void Worker::OnOrder(const Order& order) {
   if (order.kind == Order::Kind::kGeneration) around_.oracle().Heard(order.generation);
-  Carry("", core_.OnOrder(order));
+  static constexpr const char* kOrders[] = {"planned generation", "stop", "rejoin", "release"};
+  const char* name = order.urgent ? "urgent generation" : kOrders[static_cast<int>(order.kind)];
+  Carry(name, "", core_.OnOrder(order));
 }
 
-void Worker::Carry(const std::string& what, const std::vector<MemberAction>& actions) {
+void Worker::Carry(const char* trigger, const std::string& what,
+                   const std::vector<MemberAction>& actions) {
+  if (around_.coverage() != nullptr) around_.coverage()->Member(trigger, core_, actions);
   if (around_.tracing()) {
     std::vector<std::string> parts;
     if (!what.empty()) parts.push_back(what);
@@ -89,18 +93,18 @@ void Worker::Do(const BuildGeneration& action) {
   StopBuilding();
   to_build_ = action.generation;
   build_started_ = around_.now();
-  const int rank = to_build_->RankOf(id_);
-  if (to_build_->members[static_cast<size_t>(rank)].incarnation != incarnation_) {
+  rank_to_build_ = to_build_->RankOf(id_);
+  if (to_build_->members[static_cast<size_t>(rank_to_build_)].incarnation != incarnation_) {
     around_.oracle().Violate(
         fmt::format("process {} of {} builds generation {}, of which another process is a member",
                     incarnation_, id_, to_build_->number));
   }
-  around_.MeetingOf(*to_build_)->Connect(rank);
+  around_.MeetingOf(*to_build_)->Connect(rank_to_build_);
 }
 
 void Worker::StopBuilding() {
   if (!to_build_) return;
-  around_.MeetingOf(*to_build_)->CancelConnect(to_build_->RankOf(id_));
+  around_.MeetingOf(*to_build_)->CancelConnect(rank_to_build_);
   to_build_.reset();
 }
 
@@ -121,25 +125,25 @@ void Worker::Do(const SendReport& action) { Send(action.report); }
 
 bool Worker::CanBuild() const {
   if (!to_build_ || around_.Held(id_, "build")) return false;
-  return around_.MeetingOf(*to_build_)->CanComplete(to_build_->RankOf(id_)) ||
-         around_.now() - build_started_ >= kConnectTimeout;
+  if (around_.now() - build_started_ >= kConnectTimeout) return true;
+  return !around_.Divided(*to_build_) && around_.MeetingOf(*to_build_)->CanComplete(rank_to_build_);
 }
 
 void Worker::Build() {
   const Generation generation = *to_build_;
-  const int rank = generation.RankOf(id_);
+  const int rank = rank_to_build_;
   const auto meeting = around_.MeetingOf(generation);
-  if (!meeting->CanComplete(rank)) {
+  if (!meeting->CanComplete(rank) || around_.Divided(generation)) {
     const std::string missing = meeting->Missing(rank);
     StopBuilding();
     const std::string reason = "peers that did not join within 10.0 s: " + missing;
-    return Carry(fmt::format("gives up generation {}", generation.number),
+    return Carry("build failed", fmt::format("gives up generation {}", generation.number),
                  core_.OnBuildFailed(generation.number, reason));
   }
   to_build_.reset();
   meeting->Connected(rank);
   built_ = Built{std::make_shared<Endpoint>(meeting, rank), generation};
-  Carry(fmt::format("has built generation {}", generation.number),
+  Carry("built", fmt::format("has built generation {}", generation.number),
         core_.OnBuilt(generation.number));
 }
 

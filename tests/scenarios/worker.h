@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "runtime/core/member.h"
+#include "tests/scenarios/coverage.h"
 #include "tests/scenarios/fabric.h"
 #include "tests/scenarios/program.h"
 
@@ -35,6 +36,9 @@ class Surroundings {
   // An operation that is about to fail may also have completed here: which of both does the member see?
   virtual bool SeesDeathFirst(const std::string& worker) = 0;
   virtual bool Held(const std::string& worker, const std::string& what) const = 0;
+  // The network does not connect all members of that generation at the moment.
+  virtual bool Divided(const Generation& generation) const = 0;
+  virtual Coverage* coverage() = 0;  // nullptr: not of interest
   virtual Weights Checkpoint() const = 0;
   virtual void WriteCheckpoint(const Weights& weights) = 0;
 };
@@ -78,7 +82,9 @@ class Worker {
   };
 
   // As in Membership.
-  void Carry(const std::string& what, const std::vector<MemberAction>& actions);
+  // `trigger` for coverage, `what` for the trace.
+  void Carry(const char* trigger, const std::string& what,
+             const std::vector<MemberAction>& actions);
   void Do(const BuildGeneration& action);
   void Do(const DiscardBuild& action);
   void Do(const RevokeActive& action);
@@ -105,7 +111,7 @@ class Worker {
   void OnPages(const std::vector<Contribution>& all);
   void Synced();
   void OnReduced(const std::vector<Contribution>& all);
-  void OnVoted(const std::vector<Contribution>& all);
+  void OnVoted();
   bool ApplyOutcome();  // true: committed, false: raised
   void SwitchIfDecided();
   void GoOn();
@@ -125,6 +131,7 @@ class Worker {
   // Membership's.
   MemberCore core_;
   std::optional<Generation> to_build_;  // connecting
+  int rank_to_build_ = -1;
   TimePoint build_started_{};
   std::optional<Built> built_;
   std::shared_ptr<Endpoint> active_;

@@ -81,7 +81,9 @@ void World::KillCoordinator() {
 
 void World::Tell(const CoordinatorEvent& event) {
   if (!coordinator_) return;
+  const Phase before = coverage_ == nullptr ? Phase::kPending : coordinator_->Status().phase;
   const std::vector<CoordinatorAction> actions = coordinator_->Handle(event, now_);
+  if (coverage_ != nullptr) coverage_->Coordinator(before, event, actions);
   const auto* reported = std::get_if<WorkerReported>(&event);
   const bool routine = std::holds_alternative<Tick>(event) ||
                        std::holds_alternative<AgentAttached>(event) ||
@@ -141,6 +143,7 @@ void World::Perform(const SetSlots& action) {
   if (action.slots != wanted_slots_)
     Trace("  ", "slots", fmt::format("{}", fmt::join(action.slots, " ")));
   wanted_slots_ = action.slots;
+  for (const std::string& who : wanted_slots_) Name(who);
 }
 
 void World::Perform(const EmitEvent& action) {
@@ -161,7 +164,12 @@ void World::Perform(const FinishJob& action) {
 
 // --- Processes ----------------------------------------------------------------------------------------------------------
 
+void World::Name(const std::string& who) {
+  if (named_.insert(who).second) names_.push_back(who);
+}
+
 void World::Spawn(const std::string& who) {
+  Name(who);
   Slot& slot = slots_[who];
   slot.agent.emplace(AgentPolicy{});
   if (coordinator_) slot.events.push_back(AgentAttached{who});
@@ -247,8 +255,20 @@ void World::DropStream(const std::string& who) {
 // --- Moves --------------------------------------------------------------------------------------------------------------
 
 bool World::Held(const std::string& who, const std::string& what) const {
+  if (held_.empty()) return false;
   const auto found = held_.find(who);
   return found != held_.end() && found->second.contains(what);
+}
+
+bool World::Divided(const Generation& generation) const {
+  if (side_.empty()) return false;
+  const auto [divided, first] = divided_.emplace(generation.number, false);
+  if (first) {
+    const auto inside = [this](const Member& member) { return side_.contains(member.worker); };
+    divided->second = std::ranges::any_of(generation.members, inside) &&
+                      !std::ranges::all_of(generation.members, inside);
+  }
+  return divided->second;
 }
 
 bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) const {
@@ -291,9 +311,20 @@ std::vector<Move> World::Moves() const {
     }
   }
   for (const std::string& who : wanted_slots_) {
-    if (!slots_.contains(who) && !WasSpawned(who)) moves.push_back({Move::Kind::kSpawn, who});
+    if (CanSpawnFirst(who)) moves.push_back({Move::Kind::kSpawn, who});
   }
   return moves;
+}
+
+bool World::CanSpawnFirst(const std::string& who) const {
+  return !slots_.contains(who) && !WasSpawned(who);
+}
+
+bool World::CanMake(const scenario::Move& move) const {
+  const auto found = slots_.find(move.who);
+  if (found != slots_.end()) return Possible(move.kind, move.who, found->second);
+  return move.kind == Move::Kind::kSpawn && CanSpawnFirst(move.who) &&
+         std::ranges::find(wanted_slots_, move.who) != wanted_slots_.end();
 }
 
 void World::Make(const Move& move) {
@@ -369,6 +400,7 @@ void World::Obey(Slot& slot, const std::string& who) {
 void World::Progress(Slot& slot) {
   const Process& process = *slot.process;
   if (process.frozen || !process.connected || !process.reports.empty()) return;
+  if (Held(process.worker->id(), "heartbeats")) return;
   Tell(WorkerReported{process.worker->MakeProgress()});
 }
 
@@ -376,6 +408,25 @@ void World::Settle() {
   for (std::vector<Move> moves = Moves();
        !moves.empty() && moves.front().kind <= Move::Kind::kAgentOrder; moves = Moves()) {
     Make(moves.front());
+  }
+}
+
+void World::Rush() {
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (int kind = 0; kind <= static_cast<int>(Move::Kind::kSpawn); ++kind) {
+      for (size_t i = 0; i < names_.size(); ++i) {  // it may grow meanwhile
+        const scenario::Move move{static_cast<Move::Kind>(kind), names_[i]};
+        // Computing takes time: once in a rush.
+        if (move.kind == Move::Kind::kCompute || !CanMake(move)) continue;
+        Make(move);
+        moved = true;
+      }
+    }
+  }
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const scenario::Move move{Move::Kind::kCompute, names_[i]};
+    if (CanMake(move)) Make(move);
   }
 }
 
