@@ -24,7 +24,7 @@ struct ShareOptions {
   int at_once = 4;                             // fetchers of one source
   Duration turn = std::chrono::seconds(20);    // what a fetcher is told
   Duration lease = std::chrono::seconds(60);   // turn, and one chunk that takes its whole deadline
-  Duration silence = std::chrono::seconds(5);  // an agent not heard of for longer is no source
+  Duration silence = std::chrono::seconds(2);  // after it an agent, which tells twice a second, is no source
   Duration avoid = std::chrono::seconds(
       30);  // a source that has failed a fetcher is not given to it again so soon
   Duration ask_again = std::chrono::milliseconds(250);  // who finds no place; more if many wait

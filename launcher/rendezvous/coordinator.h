@@ -173,8 +173,7 @@ class Coordinator {
   CoordinatorState state_;
   mutable RankIndex active_ranks_, proposed_ranks_;
   Workers workers_;
-  SlotsOffered
-      offered_;  // with slots_from_platform; after a restart what the state says, until the platform does
+  SlotsOffered offered_;  // with slots_from_platform; after a restart what the state says at first
   std::vector<CoordinatorAction> actions_;
   TimePoint now_;                          // of the event being handled
   bool nothing_follows_ = false;           // from it, but what the next tick finds too
@@ -182,8 +181,7 @@ class Coordinator {
   std::vector<std::string> last_members_;  // of the last generation that trained
   bool active_dead_ = false;               // the active generation was revoked or lost a member
   std::string cause_;                      // why it is dead
-  TimePoint first_sign_{};
-  TimePoint known_{};
+  TimePoint first_sign_{}, known_{};       // of that
   TimePoint proposed_at_{};
   TimePoint waiting_since_{};  // for a quorum
   TimePoint stop_requested_at_{};
@@ -196,8 +194,7 @@ class Coordinator {
   bool finished_ = false;
   Phase final_phase_ = Phase::kFailed;
   std::string crash_loop_;  // the last one, in a sentence
-  std::string failed_worker_;
-  std::string failed_output_;
+  std::string failed_worker_, failed_output_;
 };
 
 }  // namespace muster

@@ -370,33 +370,4 @@ void Coordinator::UpdateSlots() {
   actions_.push_back(SetSlots{slots});
 }
 
-void Coordinator::Finish(Phase phase, int exit_code, const std::string& message) {
-  if (finished_) return;
-  finished_ = true;
-  final_phase_ = phase;
-  message_ = message;
-  if (change_ && !change_->resumed.empty()) CloseChange();
-  Emit(std::string(PhaseName(phase)), message);
-  FinishJob finish;
-  finish.phase = phase;
-  finish.exit_code = exit_code;
-  finish.message = message;
-  if (!results_.empty()) finish.result = results_.begin()->second;
-  if (phase == Phase::kFailed) {
-    finish.failed_worker = failed_worker_;
-    finish.last_output = failed_output_;
-  }
-  // Before anybody leaves: a coordinator that is started after this one's death must not take the leaving for a failure.
-  actions_.push_back(std::move(finish));
-  const bool at_once = phase != Phase::kSucceeded && results_.empty();
-  for (const auto& [id, worker] : workers_) {
-    if (worker.registered) SendTo(id, {Order::Kind::kRelease, {}, false, message});
-  }
-  for (const std::string& slot : state_.slots) {
-    actions_.push_back(SendAgent{
-        slot, at_once ? SendAgent::Kind::kShutDownNow : SendAgent::Kind::kShutDown, message});
-  }
-  actions_.push_back(SetSlots{{}});
-}
-
 }  // namespace muster

@@ -123,6 +123,7 @@ class ThousandPods(fixture.ClusterTest):
         running = lambda: self.kubectl("-n", space, "get", "pods", "--field-selector=status.phase=Running", "-o", "name")  # noqa: E731
         muster.wait_until(lambda: len(running().split()) == PODS, 300, "the pods of the Job")
         print(f"a Job of {PODS}: all run after {time.monotonic() - begin:.1f} s")
+        self.kubectl("-n", space, "delete", "job", "j", "--cascade=foreground", "--timeout=120s")  # the other test needs the room
 
     def test_memory_of_a_coordinator(self):
         """Its workers never come, since nothing runs on paper; it watches their pods."""

@@ -52,8 +52,8 @@ class RealFleet : public ::testing::Test {
     run_.coordinator_ip = "10.0.0.1";
     const k8s::ClientConfig config = Must(k8s::LoadClientConfig(
         {.kubeconfig = Need("KUBECONFIG")}, k8s::ConfigEnvironment::OfThisProcess()));
-    client_ = Must(
-        ApiClient::Create(config, {.http2 = false, .max_connections = 16 + kSpareConnections}));
+    client_ = Must(ApiClient::Create(
+        config, {.http2 = false, .max_connections = kRequestThreads + kSpareConnections}));
     Must(client_->Create({.resource = kNamespaces},
                          {{"metadata",
                            {{"name", run_.namespace_name},
@@ -101,11 +101,12 @@ class RealFleet : public ::testing::Test {
     }
     return serials;
   }
-  bool AwaitStatus(const std::function<bool(const json&)>& holds, Duration longest = 60s) {
-    const TimePoint deadline = MonotonicNow() + longest;
+  // Looks every so often: the status of a thousand pods is long.
+  bool AwaitStatus(const std::function<bool(const json&)>& holds, Duration every = 5ms) {
+    const TimePoint deadline = Soon();
     while (!holds(Status())) {
       if (MonotonicNow() > deadline) return false;
-      heard_.Await([](const Story&) { return false; }, 5ms);
+      heard_.Await([](const Story&) { return false; }, every);
     }
     return true;
   }
@@ -241,13 +242,16 @@ TEST_F(RealFleet, ManyPods) {
   const int count = wanted != nullptr ? std::atoi(wanted) : 200;
   const TimePoint begin = MonotonicNow();
   Start(count);
-  ASSERT_TRUE(AwaitStatus([count](const json& status) {
-    const json& pool = status["pools"][0];
-    for (const json& pod : status["waiting"]) {
-      if (pod["why"].get<std::string>().starts_with("asked for")) return false;
-    }
-    return pool["running"].get<int>() + pool["waiting"].get<int>() == count;
-  })) << Status();
+  ASSERT_TRUE(AwaitStatus(
+      [count](const json& status) {
+        const json& pool = status["pools"][0];
+        for (const json& pod : status["waiting"]) {
+          if (pod["why"].get<std::string>().starts_with("asked for")) return false;
+        }
+        return pool["running"].get<int>() + pool["waiting"].get<int>() == count;
+      },
+      100ms))
+      << Status();
   const double acknowledged = Seconds(MonotonicNow() - begin);
   ASSERT_TRUE(AwaitRunning(count)) << Status();
   fmt::print("{} pods: acknowledged after {:.2f} s, all run after {:.2f} s\n", count, acknowledged,

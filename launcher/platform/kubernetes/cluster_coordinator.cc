@@ -32,7 +32,6 @@ constexpr std::chrono::minutes kPodsWait{5};  // for pods that end, the time of 
 constexpr std::chrono::milliseconds kLookAtPods{50};
 constexpr std::chrono::seconds kGoodbye{2};
 constexpr std::chrono::hours kNoStartTimeout{24 * 365};  // the fleet knows when to give up
-constexpr int kRequestThreads = 16;
 // Somebody may have heard of events that a former coordinator could not keep: their numbers are not given again.
 constexpr uint64_t kEventsOfAnEpoch = 1'000'000;
 
@@ -216,7 +215,6 @@ class ClusterCoordinator {
 
   Result<FleetShellOptions> FleetOptions(WorkerRange workers) const {
     FleetShellOptions options{.run = run_, .fleet = FleetOptionsOf(run_, workers)};
-    options.request_threads = kRequestThreads;
     if (const std::string* const saved = record_.Find(kFleetKey)) {
       MUSTER_ASSIGN(options.saved, fleet::FleetSavedFromJson(*saved));
     }

@@ -58,13 +58,16 @@ class FleetListener {
   virtual void Fenced(const std::string& reason) = 0;
 };
 
+// With 16, an API server with two cores takes 7 s for 1,000 pods; with these it takes 4.5 s, because what it does for scheduler and
+// kubelets gets less of them.
+inline constexpr int kRequestThreads = 48;
 inline constexpr int kSpareConnections = 4;  // watch, list, record, and one for whoever asks
 
 struct FleetShellOptions {
   ClusterRun run;             // its owner_uid is taken from the record
   fleet::FleetOptions fleet;  // FleetOptionsOf(run)
   fleet::FleetSaved saved;  // FleetSavedFromJson of the record's key kFleetKey; nothing without it
-  int request_threads = 16;
+  int request_threads = kRequestThreads;
   Duration record_timeout = std::chrono::seconds(10);  // of one attempt to write the record
   k8s::WatchTimes watch;
 };
