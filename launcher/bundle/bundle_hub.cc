@@ -5,7 +5,6 @@
 #include <set>
 
 #include "launcher/bundle/bundle_service.h"
-#include "launcher/bundle/share_core.h"
 #include "runtime/base/log.h"
 #include "runtime/base/thread_annotations.h"
 #include "runtime/rpc/convert.h"
@@ -148,7 +147,7 @@ class BundleHub::Impl final : public ChunkService {
   const BundleHubOptions options_;
   const std::unique_ptr<ChunkStore> store_;
   Mutex mutex_;
-  ShareCore core_ GUARDED_BY(mutex_){ShareOptions{}};
+  ShareCore core_ GUARDED_BY(mutex_){options_.share};
   std::optional<Manifest> manifest_ GUARDED_BY(mutex_);
   std::set<std::string> chunks_ GUARDED_BY(mutex_);   // of the manifest
   std::set<std::string> missing_ GUARDED_BY(mutex_);  // of these

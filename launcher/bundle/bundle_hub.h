@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 
+#include "launcher/bundle/share_core.h"
 #include "runtime/base/status.h"
 
 namespace grpc {
@@ -28,6 +29,7 @@ struct BundleHubOptions {
   std::string secret;
   std::string bundle;            // the hash of its manifest
   std::filesystem::path folder;  // for the chunks
+  ShareOptions share;
   // For the job's events: what happens to the bundle, in one sentence. Called without a lock held.
   std::function<void(const std::string& sentence)> note;
 };

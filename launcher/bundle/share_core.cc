@@ -36,7 +36,8 @@ ShareAnswer ShareCore::Locate(const std::string& agent, bool failed, TimePoint n
     fetcher.avoided[*fetcher.source] = now + options_.avoid;
   }
   Release(fetcher);
-  fetcher.source = Choose(fetcher, now);
+  fetcher.source = Choose(fetcher, options_.doubt, now);
+  if (!fetcher.source) fetcher.source = Choose(fetcher, options_.silence, now);
   if (!fetcher.source) return {.wait = WaitTime()};
   Source& source = sources_[*fetcher.source];
   ++source.load;
@@ -72,14 +73,17 @@ void ShareCore::Expire(TimePoint now) {
       fetchers_, [](const auto& entry) { return !entry.second.source.has_value(); });
 }
 
-// The one with the fewest fetchers; the coordinator, which has more to do, only if no agent has fewer.
-std::optional<uint64_t> ShareCore::Choose(const Fetcher& fetcher, TimePoint now) const {
+// The one with the fewest fetchers, of those that were heard of lately; the coordinator, which has more to do, only if no agent has
+// fewer.
+std::optional<uint64_t> ShareCore::Choose(const Fetcher& fetcher, Duration silence,
+                                          TimePoint now) const {
   std::optional<uint64_t> best;
   int best_load = options_.at_once;
   for (auto source = sources_.rbegin(); source != sources_.rend() && best_load > 0; ++source) {
     const auto avoided = fetcher.avoided.find(source->first);
     if (avoided != fetcher.avoided.end() && now < avoided->second) continue;
     if (source->second.load >= best_load) continue;
+    if (source->first != kCoordinator && now - source->second.heard > silence) continue;
     best = source->first;
     best_load = source->second.load;
   }

@@ -21,10 +21,12 @@
 namespace muster {
 
 struct ShareOptions {
-  int at_once = 4;                             // fetchers of one source
-  Duration turn = std::chrono::seconds(20);    // what a fetcher is told
-  Duration lease = std::chrono::seconds(60);   // turn, and one chunk that takes its whole deadline
-  Duration silence = std::chrono::seconds(2);  // after it an agent, which tells twice a second, is no source
+  int at_once = 4;                            // fetchers of one source
+  Duration turn = std::chrono::seconds(20);   // what a fetcher is told
+  Duration lease = std::chrono::seconds(60);  // turn, and one chunk that takes its whole deadline
+  Duration doubt = std::chrono::milliseconds(750);  // nor is one before it if there are others
+  Duration silence =
+      std::chrono::seconds(2);  // after it an agent, which tells twice a second, is no source
   Duration avoid = std::chrono::seconds(
       30);  // a source that has failed a fetcher is not given to it again so soon
   Duration ask_again = std::chrono::milliseconds(250);  // who finds no place; more if many wait
@@ -72,7 +74,7 @@ class ShareCore {
 
   void Release(const Fetcher& fetcher);
   void Expire(TimePoint now);
-  std::optional<uint64_t> Choose(const Fetcher& fetcher, TimePoint now) const;
+  std::optional<uint64_t> Choose(const Fetcher& fetcher, Duration silence, TimePoint now) const;
   Duration WaitTime() const {
     return options_.ask_again + std::chrono::milliseconds(waiting_ / kWaitersPerMillisecond);
   }

@@ -93,6 +93,17 @@ TEST_F(ShareCoreTest, AnAgentThatIsNotHeardOfIsNoSource) {
   EXPECT_EQ(Ask("a"), "i:1");
 }
 
+TEST_F(ShareCoreTest, AnAgentThatIsLateIsASourceOnlyWhileThereIsNoOther) {
+  core_.SetWhole();
+  Hold("h");
+  now_ += options_.doubt + 1ms;
+  EXPECT_EQ(Ask("a"), "coordinator");
+  EXPECT_EQ(Ask("b"), "coordinator");
+  EXPECT_EQ(Ask("c"), "h:1");
+  Hold("h");
+  EXPECT_EQ(Ask("d"), "h:1");
+}
+
 TEST_F(ShareCoreTest, AnAgentThatComesBackElsewhereIsANewSource) {
   Hold("h");
   EXPECT_EQ(Ask("a"), "h:1");

@@ -28,6 +28,7 @@ class Hub {
  public:
   Hub(const std::string& bundle, const std::filesystem::path& folder) {
     BundleHubOptions options{.job = kJob, .secret = kSecret, .bundle = bundle, .folder = folder};
+    options.share.doubt = options.share.silence = 10min;  // these agents do not repeat themselves
     options.note = [this](const std::string& sentence) {
       const std::lock_guard lock(mutex_);
       notes_.push_back(sentence);

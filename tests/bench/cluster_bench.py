@@ -140,7 +140,9 @@ class ThousandPods(fixture.ClusterTest):
         status = pathlib.Path(f"/proc/{coordinator.pid}/status").read_text()
         memory = {key: int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 1024 for key in ("VmRSS", "VmHWM")}
         print(f"a coordinator with {PODS} pods: {memory['VmRSS']:.0f} MiB, at most {memory['VmHWM']:.0f} MiB")
-        job.home.launcher("stop", "demo", "--now", "-y")
+        begin = time.monotonic()
+        job.home.launcher("stop", "demo", "--now", "-y", seconds=120)
+        print(f"it is gone {time.monotonic() - begin:.1f} s after `launcher stop --now`")
 
 
 if __name__ == "__main__":

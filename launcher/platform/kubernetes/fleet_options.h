@@ -26,7 +26,7 @@ struct FleetOptions {
   std::string pod_prefix;  // pods are named PREFIX-POOL-SERIAL; see `pod_part`
   std::vector<PoolOptions> pools;
 
-  size_t max_creates_in_flight = 64;
+  size_t max_creates_in_flight = 96;
   int64_t serial_block = 64;  // serials that are made durable at once, at least
   Duration create_timeout =
       std::chrono::seconds(30);  // without an answer for so long, lists must tell whether it exists
