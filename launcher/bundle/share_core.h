@@ -24,11 +24,12 @@ struct ShareOptions {
   int at_once = 4;                            // fetchers of one source
   Duration turn = std::chrono::seconds(20);   // what a fetcher is told
   Duration lease = std::chrono::seconds(60);  // turn, and one chunk that takes its whole deadline
-  Duration doubt = std::chrono::milliseconds(750);  // nor is one before it if there are others
-  Duration silence =
-      std::chrono::seconds(2);  // after it an agent, which tells twice a second, is no source
-  Duration avoid = std::chrono::seconds(
-      30);  // a source that has failed a fetcher is not given to it again so soon
+  // An agent says twice a second that it is there. One not heard of for longer than `doubt` is a source only if there is no other
+  // one, and after `silence` none at all: a dead machine costs who asks it a second or more.
+  Duration doubt = std::chrono::milliseconds(750);
+  Duration silence = std::chrono::seconds(2);
+  // A source that has failed a fetcher is not given to it again so soon.
+  Duration avoid = std::chrono::seconds(30);
   Duration ask_again = std::chrono::milliseconds(250);  // who finds no place; more if many wait
   size_t max_fetchers = 8192;
 };
