@@ -18,6 +18,7 @@
 #include "launcher/process/spawn.h"
 #include "launcher/process/tree.h"
 #include "runtime/base/environment.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 
 namespace muster {
@@ -207,6 +208,7 @@ class AgentLoop {
     spawn.stdout_fd = out.write_end.get();
     spawn.stderr_fd = err.write_end.get();
     MUSTER_ASSIGN(const pid_t pid, Spawn(spawn));
+    (void)Failpoint("agent.spawned");
     stdout_ = std::move(out.read_end);
     stderr_ = std::move(err.read_end);
     return pid;

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "launcher/rendezvous/state_json.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/files.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -96,6 +97,7 @@ Status WriteAt(int fd, std::string_view data, size_t offset, const std::filesyst
     data.remove_prefix(static_cast<size_t>(put));
     offset += static_cast<size_t>(put);
   }
+  MUSTER_TRY(Failpoint("journal.sync"));
   if (::fdatasync(fd) != 0) return ErrnoError(errno, fmt::format("cannot sync {}", path.string()));
   return {};
 }
@@ -178,6 +180,7 @@ Status Journal::Append(const CoordinatorState& state) {
 Status Journal::SavePort(int port) { return Write({port, content_.state}); }
 
 Status Journal::Write(const JournalContent& content) {
+  MUSTER_TRY(Failpoint("journal.write"));
   const std::string record = MakeRecord(ToPayload(content));
   if (end_ > kCompactBytes) {
     const Status compacted = Compact(record);
@@ -198,6 +201,7 @@ Status Journal::Write(const JournalContent& content) {
   }
   end_ += record.size();
   content_ = content;
+  (void)Failpoint("journal.written");
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "runtime/base/check.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "runtime/state/checkpoint_file.h"
@@ -68,6 +69,7 @@ Status WriteStateFile(const fs::path& path, const State& state, Manifest& manife
   MUSTER_ASSIGN(const std::string head, EncodeSafetensorsHead(in_file_order));
   MUSTER_ASSIGN(NewFile file, NewFile::Create(path));
   MUSTER_TRY(file.Write(std::as_bytes(std::span(head))));
+  MUSTER_TRY(Failpoint("checkpoint.write"));
   for (const size_t i : order) MUSTER_TRY(file.Write(state.tensor_bytes(i)));
   MUSTER_TRY(file.Finish());
   manifest.file_bytes = file.bytes();

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "runtime/base/failpoint.h"
+
 namespace muster {
 
 tl::unexpected<Error> StorageError(int errno_value, std::string_view action,
@@ -47,6 +49,7 @@ Status NewFile::Write(std::span<const std::byte> data) {
 }
 
 Status NewFile::Finish() {
+  MUSTER_TRY(Failpoint("checkpoint.sync"));
   if (::fsync(fd_.get()) != 0) return StorageError(errno, "sync", path_);
   // Network file systems may report a full disk only now.
   if (::close(fd_.release()) != 0) return StorageError(errno, "close", path_);

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "runtime/state/checkpoint_file.h"
@@ -171,6 +172,7 @@ NewFolder::~NewFolder() {
 
 Status NewFolder::Publish(bool can_exchange) {
   if (::fsync(lock_.get()) != 0) return StorageError(errno, "sync", path_);
+  MUSTER_TRY(Failpoint("checkpoint.rename"));
   const fs::path name = directory_ / CheckpointName(step_);
   std::error_code ignored;
   if (fs::exists(name, ignored)) {
@@ -179,6 +181,7 @@ Status NewFolder::Publish(bool can_exchange) {
     MUSTER_TRY(Rename(path_, name));
     path_.clear();
   }
+  MUSTER_TRY(Failpoint("checkpoint.renamed"));
   return SyncFolder(directory_);
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 
 namespace muster {
@@ -75,6 +76,7 @@ Report Membership::MakeProgress() {
 // --- Orders -------------------------------------------------------------------------------------------------------------
 
 void Membership::OnOrder(const Order& order) {
+  (void)Failpoint("order.received");
   std::lock_guard lock(mutex_);
   if (order.kind == Order::Kind::kGeneration) {
     log::debug("order=generation number={} members={} urgent={} reason=\"{}\"",
@@ -135,7 +137,9 @@ void Membership::BuildLoop(std::stop_token stop) {
     for (const Member& member : generation.members) {
       request.peers.push_back({member.worker, member.address});
     }
+    (void)Failpoint("build.started");
     auto connected = backend_.Connect(request, build_stop);
+    (void)Failpoint("build.ended");
 
     lock.lock();
     if (build_stop.stop_requested()) continue;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 
 namespace muster {
@@ -119,6 +120,7 @@ Status ElasticSession::EnterBuilt(BuiltGeneration built) {
     current_.reset();
     return may_enter;
   }
+  (void)Failpoint("enter.started");
   auto synced =
       SyncState(*current_->communicator, *engine_, holding_, [this] { return Restore(); });
   Publish();
@@ -129,6 +131,7 @@ Status ElasticSession::EnterBuilt(BuiltGeneration built) {
   state_ms_ = Milliseconds(MonotonicNow() - start);
   resumed_pending_ = true;
   membership_->Entered(current_->generation.number);
+  (void)Failpoint("enter.ended");
   log::info(
       "generation={} rank={} of={} step={} connect_ms={:.1f} state_ms={:.1f} pages={} redone={}",
       current_->generation.number, current_->communicator->rank(), current_->communicator->size(),
@@ -144,6 +147,7 @@ void ElasticSession::Break(const Error& error) {
 Status ElasticSession::SwitchIfDecided(const Membership::Prepared& voted) {
   const uint64_t next = engine_->outcome().SwitchTo(current_->generation.number);
   if (next == 0) return {};
+  (void)Failpoint("switch.decided");
   if (!voted.built) {
     membership_->Left();
     current_.reset();
@@ -186,11 +190,14 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   waiting_ = false;
   MUSTER_TRY(engine_->Compute(share, compute));
   waiting_ = true;
+  (void)Failpoint("step.computed");
   if (ledger_) ledger_->Computed(step(), current_->generation.number, share);
   const Membership::Prepared prepared = membership_->prepared();
   MUSTER_TRY(engine_->ReduceAndVote(communicator, prepared.number, membership_->stop_requested()));
   const bool stop = engine_->outcome().stop();
+  (void)Failpoint("step.voted");
   MUSTER_ASSIGN(const StepEngine::Applied applied, engine_->ApplyOutcome());
+  (void)Failpoint("step.applied");
   if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
   AfterOutcome(applied, Seconds(MonotonicNow() - start));
   MUSTER_TRY(SwitchIfDecided(prepared));
@@ -303,6 +310,7 @@ RunResult ElasticSession::MakeResult(const Metrics& metrics) {
 
 Status ElasticSession::Finish(const Metrics& metrics) {
   waiting_ = true;
+  (void)Failpoint("finish.started");
   if (Status written = FinalCheckpoint(); !written) log::error("{}", written.error().ToString());
   result_ = MakeResult(metrics);
   if (ledger_) ledger_->Finished(step());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "runtime/core/recovery.h"
@@ -53,6 +54,7 @@ Status Redo(Communicator& communicator, StepEngine& engine, const RecoveryPlan& 
   }
   MUSTER_TRY(
       communicator.Broadcast(std::as_writable_bytes(engine.outcome().lanes()), plan.outcome_from));
+  (void)Failpoint("sync.redo");
   engine.AdoptOutcome();
   outcome.redone = true;
   MUSTER_TRY(engine.ApplyOutcome());
@@ -120,7 +122,9 @@ Status SendAndReceiveRound(Communicator& communicator, State& state, std::vector
       state.set_page_version(pages[i], UINT64_MAX);  // neither old nor new while it arrives
     }
   }
+  if (!out.empty()) (void)Failpoint("sync.page_sent");
   MUSTER_TRY(communicator.Exchange(out, in));
+  if (!in.empty()) (void)Failpoint("sync.page_received");
   for (const Lane& lane : receives) {
     const auto pages = RoundOf(lane, round);
     for (size_t i = 0; i < pages.size(); ++i) {
@@ -179,6 +183,7 @@ Result<SyncOutcome> SyncState(Communicator& communicator, StepEngine& engine, Ho
   SyncOutcome outcome;
   const auto me = static_cast<size_t>(communicator.rank());
   MUSTER_ASSIGN(std::vector<Entry> entries, ExchangeEntries(communicator, engine, holding));
+  (void)Failpoint("sync.entries");
   RecoveryPlan plan = PlanRecovery(entries);
   if (plan.Any(Action::kInitialize)) {
     if (plan.actions[me] == Action::kInitialize) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "runtime/base/check.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
 
 namespace muster {
@@ -182,6 +183,7 @@ Status StepEngine::ReduceAndVote(Communicator& communicator, uint64_t prepared, 
     MUSTER_TRY(communicator.AllReduce(As<int64_t>(sums_), ReduceOp::kSum));
   }
   reduced_at_ = position();
+  (void)Failpoint("step.reduced");
   vote_.SetStep(state_.step());
   vote_.SetPrepared(prepared);
   if (stop) vote_.SetStop();
