@@ -220,7 +220,7 @@ TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWak
   EXPECT_GE(deadlines, 1);
 
   Connect(2, {0, 1, 3}, seconds(60));
-  for (const int i : {0, 1, 3}) child(i).Write("sum 60");
+  for (const int i : {0, 1, 3}) child(i).Write("sum 30");
   for (const int i : {0, 1, 3}) EXPECT_EQ(child(i).Read(), "running");
   child(2).Signal(SIGCONT);
   for (const int i : {0, 1, 3}) EXPECT_EQ(child(i).Read(), "done") << "survivor " << i;
