@@ -12,9 +12,8 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <thread>
 
-#include "runtime/base/time.h"
+#include "runtime/base/pause.h"
 #include "runtime/base/unique_fd.h"
 
 namespace muster {
@@ -96,7 +95,7 @@ Status Act(Plans& plans, size_t index) {
   if (!made) return {};  // another process has
   if (plan.action == Plan::Action::kCrash) ::kill(::getpid(), SIGKILL);
   if (plan.action == Plan::Action::kStall) {
-    std::this_thread::sleep_for(std::chrono::duration<double>(plan.seconds));
+    PauseFor(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(plan.seconds)), {});
   }
   if (plan.action != Plan::Action::kFail) return {};
   return Err(Code::kInternal, "failpoint {}", kFailpoints[index]);

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -28,8 +29,17 @@ DECIDE = "launcher/rendezvous/decide.cc"
 GENERATIONS = "launcher/rendezvous/coordinator_generations.cc"
 WORKERS = "launcher/rendezvous/coordinator_workers.cc"
 
-# What is wrong, the file, what stands there, what is put in its place, and near which history it is found if that is rare.
-BUGS = [
+
+
+class Bug(typing.NamedTuple):
+    name: str
+    file: str
+    right: str  # what stands there, once
+    wrong: str  # what is put in its place
+    first: int = 1  # the first history to play: one shortly before it is found, if that is rare
+
+
+BUGS = [Bug(*row) for row in (
     ("an old order is obeyed", MEMBER,
      "  if (number <= highest_seen_) return {};", ""),
     ("what a vote has decided for is entered after a newer urgent order", MEMBER,
@@ -73,14 +83,15 @@ BUGS = [
      "  PersistState();\n}\n\nvoid Coordinator::MarkActiveDead", "}\n\nvoid Coordinator::MarkActiveDead"),
     ("workers that come back are waited for, for ever", DECIDE,
      "if (worker.awaited && silence > options_.heartbeat_timeout) {", "if (worker.awaited && silence > options_.start_timeout) {"),
-]
+)]
 
 
-def plant(name, file, right, wrong, _=1):
-    text = (ROOT / file).read_text()
-    if text.count(right) != 1:
-        raise SystemExit(f"{file} has {text.count(right)} times what {name!r} wants to replace; say in {__file__} what it is now:\n{right}")
-    return text.replace(right, wrong)
+def plant(bug):
+    text = (ROOT / bug.file).read_text()
+    if text.count(bug.right) != 1:
+        raise SystemExit(f"{bug.file} has {text.count(bug.right)} times what {bug.name!r} wants to replace; "
+                         f"say in {__file__} what it is now:\n{bug.right}")
+    return text.replace(bug.right, bug.wrong)
 
 
 class Toolchain:
@@ -111,17 +122,20 @@ class Toolchain:
             raise SystemExit(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")
 
 
-def find(tools, bug, histories):
-    """What the simulation says of it; None if it finds nothing."""
-    first = bug[4] if len(bug) > 4 else 1
-    with tempfile.TemporaryDirectory(prefix="muster-planted-") as folder:
-        program = tools.build_with(pathlib.Path(folder), bug[1], plant(*bug))
-        for test in ("KeepTheInvariantsAndRecover", "DoSoWhereAPlatformBringsAndTakesTheSlots"):
-            done = subprocess.run([program, f"--gtest_filter=Histories.{test}", "--gtest_brief=1"], capture_output=True, text=True,
-                                  env={**os.environ, "MUSTER_SEED": str(first), "MUSTER_HISTORIES": str(histories), "MUSTER_TRACE_BYTES": "3000"})
-            if done.returncode:
-                return done.stdout + done.stderr or f"exit code {done.returncode}"
+def simulate(program, first, histories):
+    """What the simulation says is wrong; None if it finds nothing."""
+    for test in ("KeepTheInvariantsAndRecover", "DoSoWhereAPlatformBringsAndTakesTheSlots"):
+        done = subprocess.run([program, f"--gtest_filter=Histories.{test}", "--gtest_brief=1"], capture_output=True, text=True,
+                              timeout=900, env={**os.environ, "MUSTER_SEED": str(first), "MUSTER_HISTORIES": str(histories),
+                                                "MUSTER_TRACE_BYTES": "3000"})
+        if done.returncode:
+            return done.stdout + done.stderr or f"exit code {done.returncode}"
     return None
+
+
+def find(tools, bug, histories):
+    with tempfile.TemporaryDirectory(prefix="muster-planted-") as folder:
+        return simulate(tools.build_with(pathlib.Path(folder), bug.file, plant(bug)), bug.first, histories)
 
 
 def main():
@@ -132,14 +146,16 @@ def main():
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
     tools = Toolchain(options.build.absolute())
-    bugs = [bug for bug in BUGS if not options.words or any(word in bug[0] for word in options.words)]
+    if said := simulate(tools.build / "tests" / "sim_test", 1, 100):
+        raise SystemExit(f"without any of them the simulation fails too:\n{said}")
+    bugs = [bug for bug in BUGS if not options.words or any(word in bug.name for word in options.words)]
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for bug, said in zip(bugs, pool.map(lambda bug: find(tools, bug, options.histories), bugs)):
             seed = said and re.search(r"MUSTER_SEED=(\d+)", said)
             turns = said and re.search(r"(\d+) turns of its (\d+) are enough", said)
             missed += said is None
-            print(f"{bug[0]}: " + (f"found by history {seed[1]}, {turns[1]} of its {turns[2]} turns are enough" if seed and turns
+            print(f"{bug.name}: " + (f"found by history {seed[1]}, {turns[1]} of its {turns[2]} turns are enough" if seed and turns
                                    else f"found: {said.strip().splitlines()[-1]}" if said else f"NOT FOUND in {options.histories} histories"), flush=True)
             if options.show and said:
                 print(said)

@@ -58,7 +58,7 @@ class FleetListener {
   virtual void Fenced(const std::string& reason) = 0;
 };
 
-// With 16, an API server with two cores takes 7 s for 1,000 pods, with these 5 s, because what it does for scheduler and
+// With 16, an API server with two cores takes 7 s for 1,000 pods, with these 4 s, because what it does for scheduler and
 // kubelets gets less of them.
 inline constexpr int kRequestThreads = 60;
 inline constexpr int kSpareConnections = 4;  // watch, list, record, and one for whoever asks
