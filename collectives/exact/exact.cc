@@ -252,19 +252,20 @@ Status ExactOptions::Validate() const {
 
 int DefaultLaneBits(size_t parameters) { return parameters < (size_t{1} << 20) ? 64 : 32; }
 
-void BlockExponents::Commit(std::span<const int16_t> observed, uint64_t step) {
+void BlockExponents::Commit(std::span<const int16_t> observed, uint64_t step, BlockRange range) {
   if ((step + 1) % kDecaySteps == 0) {
-    for (int16_t& exponent : exponents_) {
-      if (exponent > kMinExponent) --exponent;
+    for (size_t b = range.begin; b < range.end; ++b) {
+      if (exponents_[b] > kMinExponent) --exponents_[b];
     }
   }
-  Raise(observed);
+  Raise(observed, range);
 }
 
-void BlockExponents::Raise(std::span<const int16_t> observed) {
+void BlockExponents::Raise(std::span<const int16_t> observed, BlockRange range) {
   MUSTER_CHECK(observed.size() == exponents_.size(), "{} exponents for {} blocks", observed.size(),
                exponents_.size());
-  for (size_t b = 0; b < exponents_.size(); ++b) {
+  MUSTER_CHECK(range.end <= exponents_.size(), "block {} of {}", range.end, exponents_.size());
+  for (size_t b = range.begin; b < range.end; ++b) {
     exponents_[b] = std::max(exponents_[b], observed[b]);
   }
 }
@@ -302,9 +303,9 @@ ExactFlags Accumulate(const BlockLayout& layout, const ExactOptions& options,
 template <typename Lane>
 void ToFloat(const BlockLayout& layout, const ExactOptions& options,
              const BlockExponents& exponents, std::span<const Lane> sum, double factor,
-             std::span<float> out) {
+             std::span<float> out, BlockRange range) {
   CheckSizes<Lane>(layout, options, exponents, sum.size(), out.size());
-  for (size_t b = 0; b < layout.blocks(); ++b) {
+  for (size_t b = range.begin; b < range.end; ++b) {
     const size_t begin = layout.begin(b);
     const int scale_bits = ScaleBits(options, exponents.values()[b]);
     BlockToFloat(sum.data() + begin, layout.begin(b + 1) - begin, PowerOfTwo(-scale_bits) * factor,
@@ -329,8 +330,8 @@ template ExactFlags Accumulate<int64_t>(const BlockLayout&, const ExactOptions&,
                                         const BlockExponents&, std::span<const float>,
                                         std::span<int64_t>, std::span<int16_t>);
 template void ToFloat<int32_t>(const BlockLayout&, const ExactOptions&, const BlockExponents&,
-                               std::span<const int32_t>, double, std::span<float>);
+                               std::span<const int32_t>, double, std::span<float>, BlockRange);
 template void ToFloat<int64_t>(const BlockLayout&, const ExactOptions&, const BlockExponents&,
-                               std::span<const int64_t>, double, std::span<float>);
+                               std::span<const int64_t>, double, std::span<float>, BlockRange);
 
 }  // namespace muster

@@ -41,6 +41,12 @@ inline constexpr int16_t kMaxExponent = 128;
 // An old exponent loses one bit every so many steps.
 inline constexpr uint64_t kDecaySteps = 16;
 
+// Blocks [begin, end): what belongs to one can be updated without the others.
+struct BlockRange {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
 // Where blocks lie: each parameter starts a new block, the last block of a parameter may be short.
 class BlockLayout {
  public:
@@ -49,6 +55,7 @@ class BlockLayout {
   size_t elements() const { return begins_.back(); }
   // Block b covers elements [begin(b), begin(b + 1)).
   size_t begin(size_t block) const { return begins_[block]; }
+  BlockRange all() const { return {0, blocks()}; }
 
  private:
   std::vector<size_t> begins_;
@@ -78,12 +85,16 @@ class BlockExponents {
 
   // After step `step` (0 is the first) is committed: takes the maximum of the exponents `observed`
   // in that step (max-reduced over all members) and the old ones, which lose one bit every 16th
-  // step so that a block can become fine again.
-  void Commit(std::span<const int16_t> observed, uint64_t step);
+  // step so that a block can become fine again. `observed` is that of all blocks; those of `range` are changed.
+  void Commit(std::span<const int16_t> observed, uint64_t step, BlockRange range);
+  void Commit(std::span<const int16_t> observed, uint64_t step) {
+    Commit(observed, step, {0, exponents_.size()});
+  }
 
   // After a miss: raises the exponents to those observed, so that the redo of the same step cannot
-  // miss again.
-  void Raise(std::span<const int16_t> observed);
+  // miss again. As Commit: those of `range`.
+  void Raise(std::span<const int16_t> observed, BlockRange range);
+  void Raise(std::span<const int16_t> observed) { Raise(observed, {0, exponents_.size()}); }
 
  private:
   std::vector<int16_t> exponents_;
@@ -109,10 +120,17 @@ ExactFlags Accumulate(const BlockLayout& layout, const ExactOptions& options,
 
 // out = sum x 2^-p x factor, computed in double, then rounded to float; `factor` is 1/V for the
 // mean. A result beyond the largest float becomes that float: the mean of finite floats is finite.
+// All spans are those of the whole layout; only the elements of `range` are read and written.
 template <typename Lane>
 void ToFloat(const BlockLayout& layout, const ExactOptions& options,
              const BlockExponents& exponents, std::span<const Lane> sum, double factor,
-             std::span<float> out);
+             std::span<float> out, BlockRange range);
+template <typename Lane>
+void ToFloat(const BlockLayout& layout, const ExactOptions& options,
+             const BlockExponents& exponents, std::span<const Lane> sum, double factor,
+             std::span<float> out) {
+  ToFloat<Lane>(layout, options, exponents, sum, factor, out, layout.all());
+}
 
 // The sum of squares of `values` (layout.elements() floats) in double, in an order that only the
 // layout decides: in each block element i goes to partial sum i mod 8, these are added pairwise,

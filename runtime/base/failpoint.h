@@ -22,6 +22,9 @@ inline constexpr std::string_view kFailpoints[] = {
     "order.received",      // a worker has an order, and has done nothing about it yet
     "build.started",       // the communicator of the next generation is to be connected
     "build.ended",         // it is connected, and nobody knows
+    "join.introduced",     // in a planned generation, who gives and who joins is known
+    "join.round_sent",     // a member is about to send strips or records to those who join
+    "join.round_applied",  // a joiner has applied them, and nobody knows
     "enter.started",       // the trainer has taken it
     "enter.ended",         // all are there and hold the same state
     "sync.entries",        // what all hold is known

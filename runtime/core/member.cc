@@ -65,7 +65,7 @@ std::vector<MemberAction> MemberCore::OnGeneration(const Order& order) {
   }
   urgent_ = active_ == 0 || broken_;
   if (ordered_has_me()) {
-    actions.push_back(BuildGeneration{ordered_});
+    actions.push_back(BuildGeneration{ordered_, !order.urgent});
   } else {
     prepared_ = number;  // nothing to build: this worker leaves when the others switch
   }

@@ -26,7 +26,8 @@ namespace muster {
 // --- Actions ---
 struct BuildGeneration {
   Generation generation;
-};  // connect in the background, then OnBuilt / OnBuildFailed
+  bool planned = false;  // the others train on until all have built it: joiners catch up meanwhile
+};                       // connect in the background, then OnBuilt / OnBuildFailed
 struct DiscardBuild {
   uint64_t number = 0;
 };  // stop building it, or throw away what was built

@@ -2,8 +2,8 @@
 //
 // The image is: header (step, counters), then the tensors in the order given (parameters, optimizer slots, block
 // exponents), each aligned to 64 bytes, padding zero. It is what a joiner pulls, what a checkpoint stores and what the
-// replicated log applies to. Every page carries its version, the position up to which records have been applied to it, so that pages at
-// different positions can be transferred and redone one by one (fuzzy snapshot).
+// replicated log applies to. Every page carries its version, the position up to which records have been applied to it, so that a transfer
+// goes on where it was cut off. (What can be brought forward piece by piece is a strip: runtime/train/strips.h.)
 //
 // Threading: no locks; the trainer owns it. Invariant: between steps all page versions equal position().
 // Ownership: a State owns its image; spans of it are valid until it is destroyed, moved from or assigned to.

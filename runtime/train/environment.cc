@@ -36,6 +36,14 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
                "environment variable MUSTER_REDUCE must be exact or float, not '{}'", reduce);
   }
   environment.reduce = reduce == "float" ? Reduce::kFloat : Reduce::kExact;
+  const std::string join = Variable("MUSTER_JOIN");
+  if (!join.empty() && join != "auto" && join != "flat" && join != "plain") {
+    return Err(Code::kInvalidArgument,
+               "environment variable MUSTER_JOIN must be auto, flat or plain, not '{}'", join);
+  }
+  environment.join = join == "flat"    ? JoinMode::kFlat
+                     : join == "plain" ? JoinMode::kPlain
+                                       : JoinMode::kAuto;
   environment.checkpoint = Variable("MUSTER_CHECKPOINT");
   MUSTER_ASSIGN(environment.checkpoint_every, Number("MUSTER_CHECKPOINT_EVERY", 0));
   MUSTER_ASSIGN(const uint64_t resume, Number("MUSTER_RESUME", 0));

@@ -2,7 +2,7 @@
 //
 // MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
 // (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
-// MUSTER_LISTEN (IP address at which peers reach this worker).
+// MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain).
 //
 // Threading: plain values.
 #pragma once
@@ -17,6 +17,9 @@
 
 namespace muster {
 
+// How a joiner gets the state: while the others train on, or by a copy for which they wait. Auto: what costs them less.
+enum class JoinMode { kAuto, kFlat, kPlain };
+
 struct WorkerEnvironment {
   std::filesystem::path job_dir;  // empty: alone
   std::string job;
@@ -25,6 +28,7 @@ struct WorkerEnvironment {
   std::string listen_address = "127.0.0.1";
   uint64_t incarnation = 1;
   Reduce reduce = Reduce::kExact;
+  JoinMode join = JoinMode::kAuto;
   std::filesystem::path checkpoint;  // empty: none
   uint64_t checkpoint_every = 0;     // steps; 0: only at the end
   bool resume = false;

@@ -7,13 +7,10 @@
 
 namespace muster {
 
-Membership::Membership(MembershipOptions options, Backend& backend,
-                       std::function<void(Hello&)> fill_hello,
-                       std::function<void(Report&)> fill_report)
+Membership::Membership(MembershipOptions options, Backend& backend, MembershipCallbacks callbacks)
     : options_(std::move(options)),
       backend_(backend),
-      fill_hello_(std::move(fill_hello)),
-      fill_report_(std::move(fill_report)),
+      callbacks_(std::move(callbacks)),
       core_(options_.worker),
       builder_([this](std::stop_token stop) { BuildLoop(stop); }) {}
 
@@ -55,7 +52,7 @@ Hello Membership::MakeHello() {
     hello.entering = core_.entering();
     hello.revoked = core_.revoked();
   }
-  fill_hello_(hello);
+  callbacks_.fill_hello(hello);
   return hello;
 }
 
@@ -66,10 +63,9 @@ Report Membership::MakeProgress() {
     report.worker = options_.worker;
     report.incarnation = options_.incarnation;
     report.generation = entered_ == core_.active() ? entered_ : 0;
-    if (built_) report.prepared = built_->generation.number;
-    if (core_.active() > report.prepared) report.prepared = core_.active();
+    report.prepared = std::max(connected_, core_.active());
   }
-  fill_report_(report);
+  callbacks_.fill_report(report);
   return report;
 }
 
@@ -94,14 +90,15 @@ void Membership::Carry(std::vector<MemberAction> actions) {
 }
 
 void Membership::Do(BuildGeneration& action) {
-  to_build_ = action.generation;
+  to_build_ = std::move(action);
   ordered_at_ = MonotonicNow();
   build_stop_.request_stop();  // of an older one, which nobody wants any more
   build_stop_ = std::stop_source();
 }
 
 void Membership::Do(DiscardBuild& action) {
-  if (to_build_ && to_build_->number == action.number) to_build_.reset();
+  if (to_build_ && to_build_->generation.number == action.number) to_build_.reset();
+  if (connected_ == action.number) connected_ = 0;
   if (built_ && built_->generation.number == action.number) built_.reset();
   if (enter_ == action.number) enter_ = 0;
   build_stop_.request_stop();
@@ -124,7 +121,9 @@ void Membership::Do(SendReport& action) { SendLocked(std::move(action.report)); 
 void Membership::BuildLoop(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   while (changed_.wait(lock, stop, [this] { return to_build_.has_value(); })) {
-    const Generation generation = *std::exchange(to_build_, std::nullopt);
+    const BuildGeneration build = *std::exchange(to_build_, std::nullopt);
+    const Generation& generation = build.generation;
+    building_ = generation.number;
     const std::stop_token build_stop = build_stop_.get_token();
     const TimePoint ordered_at = ordered_at_;
     lock.unlock();
@@ -147,16 +146,55 @@ void Membership::BuildLoop(std::stop_token stop) {
       Carry(core_.OnBuildFailed(generation.number, connected.error().message));
       continue;
     }
-    built_ = BuiltGeneration{std::move(*connected), generation,
-                             Milliseconds(MonotonicNow() - ordered_at)};
-    Carry(core_.OnBuilt(generation.number));
+    const BuiltGeneration built{std::move(*connected), generation, build.planned,
+                                Milliseconds(MonotonicNow() - ordered_at)};
+    connected_ = generation.number;
+    if (!build.planned) {
+      Offer(built);
+      continue;
+    }
+    // Whoever takes no steps uses its state for nothing while it catches up.
+    const uint64_t trains_in = core_.broken() ? 0 : core_.active();
+    if (trains_in == 0 && !changed_.wait(lock, build_stop, [this] { return parked_; })) continue;
+    catching_up_ = trains_in == 0;
+    lock.unlock();
+    const Status prepared = callbacks_.catch_up(
+        *built.communicator, trains_in,
+        [&] {
+          std::lock_guard offer(mutex_);
+          if (!build_stop.stop_requested()) Offer(built);
+        },
+        build_stop);
+    lock.lock();
+    catching_up_ = false;
+    changed_.notify_all();
+    if (prepared || build_stop.stop_requested()) continue;
+    built.communicator->Revoke(prepared.error().message);
+    if (built_ && built_->generation.number == generation.number) built_.reset();
+    if (connected_ == generation.number) connected_ = 0;
+    Carry(core_.OnBuildFailed(generation.number, prepared.error().message));
   }
+}
+
+void Membership::Offer(const BuiltGeneration& built) {
+  built_ = built;
+  Carry(core_.OnBuilt(built.generation.number));
 }
 
 // --- The trainer's side ---------------------------------------------------------------------------------------------------
 
 Result<BuiltGeneration> Membership::AwaitGeneration() {
   std::unique_lock lock(mutex_);
+  parked_ = true;
+  changed_.notify_all();
+  Result<BuiltGeneration> next = AwaitOrder(lock);
+  if (!next) build_stop_.request_stop();
+  changed_.wait(lock, [this] { return !catching_up_; });  // it has been stopped, or is done
+  parked_ = false;
+  return next;
+}
+
+Result<BuiltGeneration> Membership::AwaitOrder(std::unique_lock<std::mutex>& lock) {
   if (std::exchange(say_hello_, false) && line_) line_->SayHello();
   const auto ready = [this] {
     return core_.released() || say_hello_ ||
@@ -193,6 +231,8 @@ Status Membership::Entering(const BuiltGeneration& built) {
                options_.worker);
   }
   active_ = built.communicator;
+  // What the builder still sends in it must arrive, whatever is ordered next.
+  if (building_ == built.generation.number) build_stop_ = std::stop_source();
   if (built_ && built_->generation.number <= built.generation.number) built_.reset();
   return {};
 }
@@ -231,7 +271,7 @@ void Membership::SendLocked(Report report) {
   if (!line_) return;
   report.worker = options_.worker;
   report.incarnation = options_.incarnation;
-  fill_report_(report);
+  callbacks_.fill_report(report);
   line_->Send(report);
 }
 

@@ -30,18 +30,33 @@ struct MembershipOptions {
       std::chrono::minutes(10);  // without a generation to enter, and no coordinator to ask
 };
 
+// Errors that end a generation, not the job.
+inline bool EndsGeneration(const Error& error) {
+  return error.code == Code::kAborted || error.code == Code::kDeadlineExceeded;
+}
+
 // A communicator that may be entered, and what it cost.
 struct BuiltGeneration {
   std::shared_ptr<Communicator> communicator;
   Generation generation;
+  bool planned = false;   // the members switch to it by a vote
   double connect_ms = 0;  // order received -> built
+};
+
+// What the trainer does for a membership. The first two complete hellos and reports with what only it knows (step, loss, ...) and
+// are called from any thread. `catch_up` uses the communicator of a planned generation before it is entered, on the thread that
+// builds; see CatchUp::Run. When `trains_in` is 0, the trainer waits in AwaitGeneration() meanwhile.
+struct MembershipCallbacks {
+  std::function<void(Hello&)> fill_hello;
+  std::function<void(Report&)> fill_report;
+  std::function<Status(Communicator&, uint64_t trains_in, const std::function<void()>& ready,
+                       std::stop_token)>
+      catch_up;
 };
 
 class Membership {
  public:
-  // `fill` completes hellos and reports with what only the trainer knows (step, loss, ...); called from any thread.
-  Membership(MembershipOptions options, Backend& backend, std::function<void(Hello&)> fill_hello,
-             std::function<void(Report&)> fill_report);
+  Membership(MembershipOptions options, Backend& backend, MembershipCallbacks callbacks);
   ~Membership();
 
   // Opens the line to the coordinator; or, without one, forms a world of one.
@@ -84,19 +99,24 @@ class Membership {
   void Do(Leave& action);
   void Do(SendReport& action);
   void BuildLoop(std::stop_token stop);
+  void Offer(const BuiltGeneration& built);
+  Result<BuiltGeneration> AwaitOrder(std::unique_lock<std::mutex>& lock);
   void SendLocked(Report report);
   Hello MakeHello();
   Report MakeProgress();
 
   const MembershipOptions options_;
   Backend& backend_;
-  const std::function<void(Hello&)> fill_hello_;
-  const std::function<void(Report&)> fill_report_;
+  const MembershipCallbacks callbacks_;
 
   std::mutex mutex_;  // guards all below
   std::condition_variable_any changed_;
   MemberCore core_;
-  std::optional<Generation> to_build_;
+  std::optional<BuildGeneration> to_build_;
+  uint64_t connected_ = 0;    // the newest generation whose communicator is there
+  uint64_t building_ = 0;     // the one that the builder is busy with
+  bool parked_ = false;       // the trainer is in AwaitGeneration(),
+  bool catching_up_ = false;  // and may not leave it: its state is being filled
   TimePoint ordered_at_{};
   std::stop_source build_stop_;
   std::optional<BuiltGeneration> built_;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/base/failpoint.h"
@@ -13,11 +14,6 @@ namespace {
 
 constexpr auto kFinishTimeout = std::chrono::minutes(2);
 constexpr int kCheckpointsKept = 3;
-
-// Errors that end a generation, not the job.
-bool EndsGeneration(const Error& error) {
-  return error.code == Code::kAborted || error.code == Code::kDeadlineExceeded;
-}
 
 // Errors of restoring: damaged, of another run, or not there.
 bool IsCheckpointError(const Error& error) {
@@ -75,6 +71,13 @@ Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec
             fmt::format("{}.{}.jsonl", environment.worker, environment.incarnation),
         spec.dataset_size, spec.options.micro_batches, spec.options.batch_size);
   }
+  session->catch_up_.emplace(
+      *session->engine_, *session->surroundings_.backend, environment.join,
+      CatchUp::Callbacks{[self = session.get()] { self->SetHolding(false); },
+                         [self = session.get()] { self->SetHolding(true); },
+                         [self = session.get()](const std::string& kind, const std::string& text) {
+                           self->Notice(kind, text);
+                         }});
   session->StartMembership();
   if (Status entered = session->EnterNext(); !entered) {
     session->Fail(entered.error());
@@ -90,72 +93,18 @@ void ElasticSession::StartMembership() {
   options.incarnation = environment.incarnation;
   options.operation_timeout = environment.step_timeout * 3 / 2;
   membership_ = std::make_unique<Membership>(
-      options, *surroundings_.backend, [this](Hello& hello) { FillHello(hello); },
-      [this](Report& report) { FillReport(report); });
+      options, *surroundings_.backend,
+      MembershipCallbacks{[this](Hello& hello) { FillHello(hello); },
+                          [this](Report& report) { FillReport(report); },
+                          [this](Communicator& communicator, uint64_t trains_in,
+                                 const std::function<void()>& ready, std::stop_token stop) {
+                            return catch_up_->Run(communicator, trains_in, ready, std::move(stop));
+                          }});
   membership_->Start(surroundings_.open_line);
 }
 
 bool ElasticSession::done() const {
   return holding_.done || step() >= engine_->spec().options.steps;
-}
-
-// --- Generations ----------------------------------------------------------------------------------------------------------
-
-Status ElasticSession::EnterNext() {
-  waiting_ = true;
-  while (true) {
-    MUSTER_ASSIGN(BuiltGeneration built, membership_->AwaitGeneration());
-    Status entered = EnterBuilt(std::move(built));
-    if (entered || !EndsGeneration(entered.error())) return entered;
-  }
-}
-
-// Waits in `built` for the others and catches up with them. What was current before stays alive until all are there,
-// because a slower member may still be reading from it.
-Status ElasticSession::EnterBuilt(BuiltGeneration built) {
-  waiting_ = true;
-  const TimePoint start = MonotonicNow();
-  const std::optional<BuiltGeneration> before = std::exchange(current_, std::move(built));
-  if (Status may_enter = membership_->Entering(*current_); !may_enter) {
-    current_.reset();
-    return may_enter;
-  }
-  (void)Failpoint("enter.started");
-  auto synced =
-      SyncState(*current_->communicator, *engine_, holding_, [this] { return Restore(); });
-  Publish();
-  if (!synced) {
-    if (EndsGeneration(synced.error())) Break(synced.error());
-    return tl::unexpected(synced.error());
-  }
-  state_ms_ = Milliseconds(MonotonicNow() - start);
-  resumed_pending_ = true;
-  membership_->Entered(current_->generation.number);
-  (void)Failpoint("enter.ended");
-  log::info(
-      "generation={} rank={} of={} step={} connect_ms={:.1f} state_ms={:.1f} pages={} redone={}",
-      current_->generation.number, current_->communicator->rank(), current_->communicator->size(),
-      step(), current_->connect_ms, state_ms_, synced->pages_received, synced->redone);
-  return {};
-}
-
-void ElasticSession::Break(const Error& error) {
-  membership_->Broken(*current_, error);
-  current_.reset();
-}
-
-Status ElasticSession::SwitchIfDecided(const Membership::Prepared& voted) {
-  const uint64_t next = engine_->outcome().SwitchTo(current_->generation.number);
-  if (next == 0) return {};
-  (void)Failpoint("switch.decided");
-  if (!voted.built) {
-    membership_->Left();
-    current_.reset();
-    return {};
-  }
-  Status entered = EnterBuilt(*voted.built);
-  if (!entered && EndsGeneration(entered.error())) return {};
-  return entered;
 }
 
 // --- Steps ----------------------------------------------------------------------------------------------------------------
@@ -172,7 +121,7 @@ Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
       return tl::unexpected(committed.error());
     }
     ++redone_;
-    Break(committed.error());
+    if (current_) Break(committed.error());
   }
   StepSummary summary = engine_->summary();
   if (summary.step + 1 != step()) {  // the step came with a transferred state
@@ -181,17 +130,22 @@ Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
   return summary;
 }
 
-// One try of one step; true if it was committed, false if it must be computed again with larger exponents.
+// One try of one step; true if it was committed, false if it must be computed again: with larger exponents, or from the state that
+// the others brought.
 Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   const TimePoint start = MonotonicNow();
   Communicator& communicator = *current_->communicator;
-  const MicroBatchRange share =
-      ShareOf(communicator.rank(), communicator.size(), engine_->spec().options.micro_batches);
+  const MicroBatchRange share = first_share_.value_or(ShareOfAll());
   waiting_ = false;
   MUSTER_TRY(engine_->Compute(share, compute));
   waiting_ = true;
   (void)Failpoint("step.computed");
-  if (ledger_) ledger_->Computed(step(), current_->generation.number, share);
+  if (ledger_ && share.size() > 0) ledger_->Computed(step(), current_->generation.number, share);
+  if (!synced_) {
+    const uint64_t computed = engine_->position();
+    MUSTER_TRY(Sync());
+    if (engine_->position() != computed) return false;
+  }
   const Membership::Prepared prepared = membership_->prepared();
   MUSTER_TRY(engine_->ReduceAndVote(communicator, prepared.number, membership_->stop_requested()));
   const bool stop = engine_->outcome().stop();
@@ -199,7 +153,10 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   MUSTER_ASSIGN(const StepEngine::Applied applied, engine_->ApplyOutcome());
   (void)Failpoint("step.applied");
   if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
-  AfterOutcome(applied, Seconds(MonotonicNow() - start));
+  first_share_.reset();
+  const double seconds = Seconds(MonotonicNow() - start);
+  catch_up_->AfterOutcome(seconds, engine_->outcome().SwitchTo(current_->generation.number));
+  AfterOutcome(applied, seconds);
   MUSTER_TRY(SwitchIfDecided(prepared));
   return applied != StepEngine::Applied::kRaised;
 }
@@ -342,6 +299,11 @@ void ElasticSession::Fail(const Error& error) {
 }
 
 // --- What other threads see -----------------------------------------------------------------------------------------------------
+
+void ElasticSession::SetHolding(bool has_state) {
+  holding_.has_state = has_state;
+  Publish();
+}
 
 void ElasticSession::Publish() {
   const StateHeader& header = engine_->state().header();

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "runtime/state/checkpoint.h"
+#include "runtime/train/catch_up.h"
 #include "runtime/train/ledger.h"
 #include "runtime/train/state_sync.h"
 #include "runtime/train/step_engine.h"
@@ -40,7 +41,10 @@ class ElasticSession : public Session {
   explicit ElasticSession(Surroundings surroundings);
   void StartMembership();
   Status EnterNext();
-  Status EnterBuilt(BuiltGeneration built);
+  Status Take(BuiltGeneration built);
+  Status Sync();
+  MicroBatchRange FirstShare() const;
+  MicroBatchRange ShareOfAll() const;
   Result<bool> Attempt(const ComputeMicroBatch& compute);
   void AfterOutcome(StepEngine::Applied applied, double seconds);
   Status SwitchIfDecided(const Membership::Prepared& voted);
@@ -51,6 +55,7 @@ class ElasticSession : public Session {
   Status FinalCheckpoint();
   void Notice(const std::string& kind, const std::string& message);
   RunResult MakeResult(const Metrics& metrics);
+  void SetHolding(bool has_state);
   void Publish();
   void FillHello(Hello& hello);
   void FillReport(Report& report);
@@ -61,7 +66,12 @@ class ElasticSession : public Session {
   std::unique_ptr<CheckpointWriter> checkpoints_;
   std::unique_ptr<SampleLedger> ledger_;
   Holding holding_;
+  std::optional<CatchUp> catch_up_;
   std::optional<BuiltGeneration> current_;
+  std::optional<BuiltGeneration> before_;  // alive until all are in the current one
+  bool synced_ = false;                    // they are
+  // Of the first step after a switch, whose work those do who have switched: they need not wait for those who join.
+  std::optional<MicroBatchRange> first_share_;
   bool resumed_pending_ = false;  // the first step in this generation is still to come
   double state_ms_ = 0;
   int redone_ = 0;  // computations thrown away since the last commit

@@ -86,6 +86,7 @@ StepEngine::StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<Tenso
       exact_(MakeExactOptions(spec, layout_.elements())),
       order_(spec.options.seed, spec.dataset_size),
       state_(std::move(tensors)),
+      strips_(state_, layout_, sizes.size()),
       exponents_(layout_.blocks()),
       gradient_(layout_.elements()),
       observed_(layout_.blocks()),
@@ -95,6 +96,7 @@ StepEngine::StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<Tenso
   const size_t count = spec_.parameters.size();
   size_t offset = 0;
   for (size_t i = 0; i < count; ++i) {
+    first_elements_.push_back(offset);
     parameters_.push_back(state_.tensor<float>(i));
     parameter_views_.push_back(parameters_.back());
     gradients_.push_back(std::span(gradient_).subspan(offset, sizes[i]));
@@ -142,7 +144,7 @@ Status StepEngine::Compute(MicroBatchRange share, const ComputeMicroBatch& compu
   reduced_at_.reset();  // the sums are overwritten now
   std::ranges::fill(sums_, std::byte{0});
   std::ranges::fill(observed_, kUnknownExponent);
-  std::ranges::copy(state_.tensor<int16_t>(exponents_tensor_), exponents_.values().begin());
+  CopyExponents(layout_.all());
   flags_ = {};
   vote_ = Vote(spec_.options.micro_batches, reduce_ == Reduce::kExact ? layout_.blocks() : 0);
   for (int index = share.begin; index < share.end; ++index) {
@@ -210,16 +212,18 @@ Result<StepEngine::Applied> StepEngine::ApplyOutcome() {
             header.step, outcome_.MeanLoss()),
         "lower the learning rate or clip gradients; NonFinite::kSkip skips such updates");
   }
+  scale_ = 1;
   if (outcome_.miss() && !outcome_.non_finite()) {
     outcome_.GetExponents(observed_);
-    exponents_.Raise(observed_);
-    std::ranges::copy(exponents_.values(), state_.tensor<int16_t>(exponents_tensor_).begin());
+    RaiseBlocks(layout_.all());
     ++header.misses;
-    state_.set_all_page_versions(position());
-    return Applied::kRaised;
+    applied_ = Applied::kRaised;
+  } else {
+    Commit();
+    applied_ = summary_.skipped ? Applied::kSkipped : Applied::kCommitted;
   }
-  Commit();
-  return summary_.skipped ? Applied::kSkipped : Applied::kCommitted;
+  state_.set_all_page_versions(position());
+  return applied_;
 }
 
 void StepEngine::Commit() {
@@ -228,40 +232,105 @@ void StepEngine::Commit() {
   if (summary_.skipped) {
     ++header.skipped;
   } else {
-    const double mean = 1.0 / spec_.options.micro_batches;
-    if (reduce_ == Reduce::kFloat) {
-      const std::span<float> sums = As<float>(sums_);
-      for (size_t i = 0; i < sums.size(); ++i) gradient_[i] = static_cast<float>(sums[i] * mean);
-    } else {
-      std::ranges::copy(state_.tensor<int16_t>(exponents_tensor_), exponents_.values().begin());
-      if (exact_.lane_bits == 32) {
-        ToFloat<int32_t>(layout_, exact_, exponents_, As<int32_t>(sums_), mean, gradient_);
-      } else {
-        ToFloat<int64_t>(layout_, exact_, exponents_, As<int64_t>(sums_), mean, gradient_);
-      }
-      outcome_.GetExponents(observed_);
-      exponents_.Commit(observed_, header.step);
-      std::ranges::copy(exponents_.values(), state_.tensor<int16_t>(exponents_tensor_).begin());
-    }
+    if (reduce_ == Reduce::kExact) outcome_.GetExponents(observed_);
+    TakeMean(layout_.all());
     summary_.gradient_norm = std::sqrt(SumOfSquares(layout_, gradient_));
     const double clip = spec_.options.clip_norm;
-    const double scale =
-        clip > 0 && summary_.gradient_norm > clip ? clip / summary_.gradient_norm : 1.0;
-    UpdateParameters(spec_.options.learning_rate(header.step), scale);
+    if (clip > 0 && summary_.gradient_norm > clip) scale_ = clip / summary_.gradient_norm;
+    UpdateBlocks(layout_.all(), header.step, scale_);
   }
   header.loss = summary_.loss;
   header.samples_consumed += static_cast<uint64_t>(samples_per_step());
   ++header.step;
-  state_.set_all_page_versions(position());
 }
 
-void StepEngine::UpdateParameters(double learning_rate, double scale) {
-  if (scale != 1.0) {
-    for (float& g : gradient_) g = static_cast<float>(g * scale);
+void StepEngine::TakeMean(BlockRange blocks) {
+  const double mean = 1.0 / spec_.options.micro_batches;
+  if (reduce_ == Reduce::kFloat) {
+    const std::span<float> sums = As<float>(sums_);
+    for (size_t i = layout_.begin(blocks.begin); i < layout_.begin(blocks.end); ++i) {
+      gradient_[i] = static_cast<float>(sums[i] * mean);
+    }
+    return;
   }
-  const UpdateContext context{state_.step(), learning_rate};
+  CopyExponents(blocks);
+  if (exact_.lane_bits == 32) {
+    ToFloat<int32_t>(layout_, exact_, exponents_, As<int32_t>(sums_), mean, gradient_, blocks);
+  } else {
+    ToFloat<int64_t>(layout_, exact_, exponents_, As<int64_t>(sums_), mean, gradient_, blocks);
+  }
+}
+
+void StepEngine::UpdateBlocks(BlockRange blocks, uint64_t step, double scale) {
+  const size_t begin = layout_.begin(blocks.begin);
+  const size_t end = layout_.begin(blocks.end);
+  if (scale != 1.0) {
+    for (size_t i = begin; i < end; ++i) gradient_[i] = static_cast<float>(gradient_[i] * scale);
+  }
+  const UpdateContext context{step, spec_.options.learning_rate(step)};
+  std::vector<std::span<float>> slots(spec_.optimizer->Slots().size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    spec_.optimizer->Update(context, parameters_[i], gradients_[i], slots_[i]);
+    const size_t first = first_elements_[i];
+    const size_t from = std::max(begin, first);
+    const size_t to = std::min(end, first + parameters_[i].size());
+    if (from >= to) continue;
+    for (size_t slot = 0; slot < slots.size(); ++slot) {
+      slots[slot] = slots_[i][slot].subspan(from - first, to - from);
+    }
+    spec_.optimizer->Update(context, parameters_[i].subspan(from - first, to - from),
+                            std::span(gradient_).subspan(from, to - from), slots);
+  }
+  if (reduce_ == Reduce::kFloat) return;
+  exponents_.Commit(observed_, step, blocks);
+  StoreExponents(blocks);
+}
+
+void StepEngine::RaiseBlocks(BlockRange blocks) {
+  CopyExponents(blocks);
+  exponents_.Raise(observed_, blocks);
+  StoreExponents(blocks);
+}
+
+void StepEngine::CopyExponents(BlockRange blocks) {
+  const auto from = state_.tensor<int16_t>(exponents_tensor_);
+  std::copy(from.begin() + static_cast<ptrdiff_t>(blocks.begin),
+            from.begin() + static_cast<ptrdiff_t>(blocks.end),
+            exponents_.values().begin() + static_cast<ptrdiff_t>(blocks.begin));
+}
+
+void StepEngine::StoreExponents(BlockRange blocks) {
+  const auto from = exponents_.values();
+  std::copy(
+      from.begin() + static_cast<ptrdiff_t>(blocks.begin),
+      from.begin() + static_cast<ptrdiff_t>(blocks.end),
+      state_.tensor<int16_t>(exponents_tensor_).begin() + static_cast<ptrdiff_t>(blocks.begin));
+}
+
+// --- What joiners need ------------------------------------------------------------------------------------------------------
+
+std::span<std::byte> StepEngine::ExchangeSums(std::span<std::byte> spare) {
+  MUSTER_CHECK(spare.size() == sums_.size(), "{} bytes for {}", spare.size(), sums_.size());
+  return std::exchange(sums_, spare);
+}
+
+std::span<std::byte> StepEngine::SumsOf(size_t strip, std::span<std::byte> sums) const {
+  const BlockRange blocks = strips_.blocks(strip);
+  const size_t lane = sums.size() / layout_.elements();
+  const size_t begin = layout_.begin(blocks.begin);
+  return sums.subspan(begin * lane, (layout_.begin(blocks.end) - begin) * lane);
+}
+
+void StepEngine::ApplyTo(std::span<const size_t> strips, const Record& record) {
+  if (record.applied == Applied::kSkipped) return;
+  if (reduce_ == Reduce::kExact) record.outcome.GetExponents(observed_);
+  for (const size_t strip : strips) {
+    const BlockRange blocks = strips_.blocks(strip);
+    if (record.applied == Applied::kRaised) {
+      RaiseBlocks(blocks);
+    } else {
+      TakeMean(blocks);
+      UpdateBlocks(blocks, record.step, record.scale);
+    }
   }
 }
 

@@ -23,6 +23,7 @@
 #include "runtime/core/micro_batches.h"
 #include "runtime/core/vote.h"
 #include "runtime/state/state.h"
+#include "runtime/train/strips.h"
 #include "runtime/train/train.h"
 
 namespace muster {
@@ -57,6 +58,26 @@ class StepEngine {
   // The state was replaced: nothing of an older step is held any more.
   void ForgetStep();
 
+  // --- What joiners need ---
+  // An outcome that has been applied. With a commit go the sums of its step.
+  struct Record {
+    Vote outcome;
+    Applied applied = Applied::kCommitted;
+    uint64_t step = 0;
+    double scale = 1;  // of the mean gradient, by clipping
+  };
+  const Strips& strips() const { return strips_; }
+  Strips& strips() { return strips_; }
+  // That of the outcome applied last.
+  Record record() const { return {outcome_, applied_, outcome_.step(), scale_}; }
+  // Hands out the sums of the step applied last; the next one is summed in `spare`, which is as large.
+  std::span<std::byte> ExchangeSums(std::span<std::byte> spare);
+  std::span<std::byte> sums() { return sums_; }
+  // The part of `sums` that belongs to `strip`.
+  std::span<std::byte> SumsOf(size_t strip, std::span<std::byte> sums) const;
+  // Applies `record`, whose sums are in sums(), to these strips only; the header stays as it is.
+  void ApplyTo(std::span<const size_t> strips, const Record& record);
+
   State& state() { return state_; }
   ConstTensors parameters() const { return parameter_views_; }
   Tensors mutable_parameters() { return parameters_; }
@@ -76,7 +97,13 @@ class StepEngine {
   void AddGradient();
   MicroBatch MakeMicroBatch(int index);
   void Commit();
-  void UpdateParameters(double learning_rate, double scale);
+  // The mean gradient of these blocks, from the sums.
+  void TakeMean(BlockRange blocks);
+  // Parameters, slots and exponents of these blocks, from the mean gradient and `observed_`.
+  void UpdateBlocks(BlockRange blocks, uint64_t step, double scale);
+  void RaiseBlocks(BlockRange blocks);
+  void CopyExponents(BlockRange blocks);
+  void StoreExponents(BlockRange blocks);
 
   const SessionSpec spec_;
   const Reduce reduce_;
@@ -87,6 +114,8 @@ class StepEngine {
   std::vector<std::span<float>> parameters_;
   std::vector<std::span<const float>> parameter_views_;
   std::vector<std::vector<std::span<float>>> slots_;  // [parameter][slot]
+  std::vector<size_t> first_elements_;                // of each parameter in the gradient
+  Strips strips_;
   size_t exponents_tensor_ = 0;
   BlockExponents exponents_;     // a copy of the state's, in the type that exact/ wants
   std::vector<float> gradient_;  // of one micro-batch, then the reduced mean
@@ -99,6 +128,8 @@ class StepEngine {
   Vote outcome_;  // of the last decided vote: kept while others may still need it
   std::optional<uint64_t> reduced_at_;
   std::optional<uint64_t> outcome_of_;
+  Applied applied_ = Applied::kCommitted;  // what outcome_ has done, and the scale of its gradient
+  double scale_ = 1;
   StepSummary summary_;
 };
 

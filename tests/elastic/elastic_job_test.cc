@@ -93,6 +93,7 @@ TEST_P(ElasticJob, GivesTheSameBitsThroughDeathsAndResizes) {
   JobSetup setup = Setup(400, 1, 3);
   const RunResult expected = TrainAlone(setup);
   setup.compute_time = std::chrono::microseconds(100);
+  setup.join = random() % 2 == 0 ? JoinMode::kFlat : JoinMode::kPlain;
   InProcessJob job(setup);
   job.Start();
   for (uint64_t step = 10; step < 380; step += 1 + random() % 25) {
@@ -114,6 +115,25 @@ TEST_P(ElasticJob, GivesTheSameBitsThroughDeathsAndResizes) {
     }
   }
   ExpectSame(job.WaitEnd(kLong), expected);
+}
+
+// Each join ends with a joiner that has caught up while the others trained on.
+TEST_P(ElasticJob, GivesTheSameBitsWhenJoinersFollow) {
+  JobSetup setup = Setup(400, 1, 3);
+  const RunResult expected = TrainAlone(setup);
+  setup.compute_time = std::chrono::microseconds(500);
+  setup.join = JoinMode::kFlat;
+  InProcessJob job(setup);
+  job.Start();
+  int joins = 0;
+  for (uint64_t step = 20; step < 340; step += 40, ++joins) {
+    ASSERT_TRUE(job.WaitStep(step, kLong)) << "stuck before step " << step;
+    job.Resize(1, 3 + joins % 2 * 2);
+  }
+  ExpectSame(job.WaitEnd(kLong), expected);
+  int caught_up = 0;
+  for (const EmitEvent& event : job.events()) caught_up += event.kind == "caught-up" ? 1 : 0;
+  EXPECT_GT(caught_up, 0);
 }
 
 TEST_P(ElasticJob, StopsAtOneStepAndResumesFromItsCheckpoint) {

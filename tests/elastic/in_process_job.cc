@@ -211,6 +211,7 @@ void InProcessJob::RunWorker(const std::string& id, Worker& self) {
     surroundings.environment.checkpoint = setup_.checkpoint;
     surroundings.environment.checkpoint_every = setup_.checkpoint_every;
     surroundings.environment.resume = setup_.resume;
+    surroundings.environment.join = setup_.join;
     surroundings.backend = setup_.backend(id, self.incarnation);
     surroundings.open_line = [this, id,
                               incarnation = self.incarnation](ControlLineCallbacks callbacks) {

@@ -28,6 +28,7 @@ struct JobSetup {
   std::filesystem::path checkpoint;
   uint64_t checkpoint_every = 0;
   bool resume = false;
+  JoinMode join = JoinMode::kAuto;
   std::chrono::microseconds compute_time{
       0};  // of one micro-batch, so that faults hit the middle of steps
   // A backend for a new process of worker `id`.

@@ -40,7 +40,7 @@ class Failpoints(muster.JobTest):
         marks.mkdir()
         job = self.paced(STEPS, workers=2, ms=2, name=name, flags=("--checkpoint", self.home.root / f"points-{name}",
                                                                   "--checkpoint-every", 20),
-                         environment={"MUSTER_FAILPOINTS": plan, "MUSTER_FAILPOINT_MARKS": str(marks)})
+                         environment={"MUSTER_FAILPOINTS": plan, "MUSTER_FAILPOINT_MARKS": str(marks), "MUSTER_JOIN": "flat"})
         job.wait_world(2)
         job.resize(3)
         job.wait_world(3)

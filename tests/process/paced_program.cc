@@ -2,12 +2,16 @@
 // meant for. Neither the pace nor the extra output changes the bits; the size does.
 //
 //   PACED_MS=5            a micro-batch takes 5 ms; it sleeps, so that many workers need few cores
+//   PACED_BUSY_MS=5       the same, but it computes all that time
 //   PACED_SLOW_FILE=slow  but only while that file is there: the test removes it when it has done what it wanted to do
 //   PACED_FLOATS=1000000  so many parameters: a joiner's transfer takes a while
 //   PACED_PRINT=4096      each micro-batch prints so many bytes
+//   PACED_TIMES=folder    "STEP SECONDS" for each step that is begun, by the monotonic clock, in a file of this worker
 //   PACED_NAN_AT=7        the loss of step 7 is not a number
 //   PACED_CRASH_AT=7      whoever computes in step 7 is aborted
 //   PACED_HANG_AT=7       the first micro-batch of step 7 never ends, while the file PACED_HANG_FILE is there
+#include <time.h>
+
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -25,6 +29,12 @@ using namespace muster;
 namespace {
 
 constexpr int64_t kSamples = 1000;
+
+double Now(clockid_t clock) {
+  timespec now;
+  ::clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
 
 double Knob(const char* name, double otherwise) {
   const char* value = std::getenv(name);
@@ -44,6 +54,7 @@ class Paced : public Model {
   // Pulls every value towards a target that the samples and chance choose.
   double TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
                          Tensors gradients) override {
+    NoteBegin(batch);
     Misbehave(batch);
     Random random = batch.random;
     const float target =
@@ -60,10 +71,27 @@ class Paced : public Model {
   }
 
  private:
+  void NoteBegin(const MicroBatch& batch) {
+    const char* folder = std::getenv("PACED_TIMES");
+    if (folder == nullptr || batch.step == noted_) return;
+    noted_ = batch.step;
+    if (times_ == nullptr) {
+      const std::string file = std::string(folder) + "/" + std::getenv("MUSTER_WORKER_ID") + "." +
+                               std::getenv("MUSTER_INCARNATION");
+      times_ = std::fopen(file.c_str(), "w");
+      std::setvbuf(times_, nullptr, _IOLBF, 4096);
+    }
+    std::fprintf(times_, "%llu %.6f\n", static_cast<unsigned long long>(batch.step),
+                 Now(CLOCK_MONOTONIC));
+  }
+
   void Misbehave(const MicroBatch& batch) {
     const char* slow = std::getenv("PACED_SLOW_FILE");
     if (slow == nullptr || std::filesystem::exists(slow)) {
       std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(pace_ms_));
+    }
+    const double busy_until = Now(CLOCK_THREAD_CPUTIME_ID) + busy_ms_ / 1e3;
+    while (busy_ms_ > 0 && Now(CLOCK_THREAD_CPUTIME_ID) < busy_until) {
     }
     if (static_cast<double>(batch.step) == crash_at_) std::abort();
     if (print_ > 0) std::puts(std::string(print_, 'x').c_str());
@@ -75,10 +103,13 @@ class Paced : public Model {
   }
 
   const double pace_ms_ = Knob("PACED_MS", 0);
+  const double busy_ms_ = Knob("PACED_BUSY_MS", 0);
   const size_t print_ = static_cast<size_t>(Knob("PACED_PRINT", 0));
   const double nan_at_ = Knob("PACED_NAN_AT", -1);
   const double crash_at_ = Knob("PACED_CRASH_AT", -1);
   const double hang_at_ = Knob("PACED_HANG_AT", -1);
+  uint64_t noted_ = UINT64_MAX;
+  std::FILE* times_ = nullptr;  // closed by the end of the process
 };
 
 // Samples without content: what a micro-batch is follows from their numbers.

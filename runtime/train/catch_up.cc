@@ -1,0 +1,128 @@
+#include "runtime/train/catch_up.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "runtime/base/failpoint.h"
+#include "runtime/base/log.h"
+
+namespace muster {
+
+namespace {
+
+// A state up to this size is copied in about a millisecond when the joiner is in.
+constexpr size_t kPlainBytes = 1 << 20;
+constexpr int kLowestPriority = 19;
+
+Result<std::vector<Introduction>> Introduce(Communicator& communicator, const Introduction& mine) {
+  std::vector<Introduction> all(static_cast<size_t>(communicator.size()));
+  MUSTER_TRY(communicator.AllGather(std::as_bytes(std::span(&mine, 1)),
+                                    std::as_writable_bytes(std::span(all))));
+  return all;
+}
+
+}  // namespace
+
+CatchUp::CatchUp(StepEngine& engine, Backend& backend, JoinMode mode, Callbacks callbacks)
+    : engine_(engine), mode_(mode), callbacks_(std::move(callbacks)), memory_(backend, engine) {}
+
+bool CatchUp::IsPlain() const {
+  return mode_ == JoinMode::kPlain ||
+         (mode_ == JoinMode::kAuto && engine_.state().image().size() <= kPlainBytes);
+}
+
+Status CatchUp::Run(Communicator& communicator, uint64_t trains_in,
+                    const std::function<void()>& ready, std::stop_token stop) {
+  MUSTER_ASSIGN(const std::vector<Introduction> all,
+                Introduce(communicator, {engine_.program_hash(), trains_in}));
+  (void)Failpoint("join.introduced");
+  std::vector<int> donors;
+  std::vector<int> joiners;
+  bool same_program = true;
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    (all[rank].trains_in != 0 ? donors : joiners).push_back(static_cast<int>(rank));
+    same_program = same_program && all[rank].program == all[0].program;
+  }
+  // Without one of them there is nothing to give; that programs differ is said when the generation is entered (state_sync.h).
+  if (donors.empty() || joiners.empty() || !same_program) {
+    ready();
+    return {};
+  }
+  if (trains_in != 0) {
+    return Give(communicator, std::move(donors), std::move(joiners), ready, std::move(stop));
+  }
+  MUSTER_TRY(Follow(communicator, donors, std::move(stop)));
+  ready();
+  return {};
+}
+
+Status CatchUp::Give(Communicator& communicator, std::vector<int> donors, std::vector<int> joiners,
+                     const std::function<void()>& ready, std::stop_token stop) {
+  const auto index = std::ranges::find(donors, communicator.rank()) - donors.begin();
+  auto donation = std::make_shared<Donation>(communicator, engine_, memory_, std::move(joiners),
+                                             static_cast<size_t>(index), donors.size());
+  if (IsPlain()) return donation->ServePlain(ready);
+  {
+    std::lock_guard lock(mutex_);
+    donation_ = donation;
+  }
+  Status served = donation->Serve(ready, std::move(stop));
+  std::lock_guard lock(mutex_);
+  donation_.reset();
+  return served;
+}
+
+// On a thread of its own, which gives way to everybody: on a machine that is full of work the members' steps come first.
+Status CatchUp::Follow(Communicator& communicator, const std::vector<int>& donors,
+                       std::stop_token stop) {
+  const std::stop_callback revoke(
+      stop, [&] { communicator.Revoke("another generation is being prepared"); });
+  callbacks_.lose();
+  Result<Followed> followed;
+  std::jthread([&] {
+    (void)::setpriority(PRIO_PROCESS, 0, kLowestPriority);  // of this thread
+    followed = Follower(communicator, engine_, donors).Run();
+  }).join();
+  if (!followed) return tl::unexpected(followed.error());
+  if (followed->whole) callbacks_.adopt();
+  Tell(*followed);
+  return {};
+}
+
+void CatchUp::Tell(const Followed& followed) {
+  if (followed.too_slow) {
+    callbacks_.notice(
+        "join-slow",
+        fmt::format("cannot catch up: the members take a step every {:.3f} s, and receiving and "
+                    "applying one took up to {:.3f} s here; they wait while the state is copied",
+                    followed.step_seconds, followed.apply_seconds));
+  } else if (!followed.plain) {
+    callbacks_.notice("caught-up",
+                      fmt::format("caught up in {} steps with {:.1f} MB, {:.3f} s a step at most",
+                                  followed.rounds, static_cast<double>(followed.bytes) / 1e6,
+                                  followed.apply_seconds));
+  }
+}
+
+void CatchUp::AfterOutcome(double step_seconds, uint64_t next) {
+  std::shared_ptr<Donation> donation;
+  {
+    std::lock_guard lock(mutex_);
+    donation = donation_;
+  }
+  if (donation) donation->Give(step_seconds, next == donation->generation());
+}
+
+void CatchUp::AwaitEnd(uint64_t generation) {
+  std::shared_ptr<Donation> donation;
+  {
+    std::lock_guard lock(mutex_);
+    donation = donation_;
+  }
+  if (donation && donation->generation() == generation) donation->AwaitEnd();
+}
+
+}  // namespace muster
