@@ -14,7 +14,7 @@ sources = $(shell find runtime collectives k8s launcher models tests -name '*.h'
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs bench cluster-bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs bench cluster-bench join-bench detect-bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
@@ -30,7 +30,8 @@ help:
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1 MEMBERS=50)'
 	@echo 'make planted-bugs  the simulation finds bugs that are planted into the code'
-	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster'
+	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
+	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -106,6 +107,10 @@ bench: build
 cluster-bench: build
 	@tools/setup cluster
 	python3 tests/bench/cluster_bench.py $(ARGS)
+
+join-bench detect-bench: build
+	cmake --build --preset release --target paced_program
+	python3 tests/bench/$(subst -,_,$@).py $(ARGS)
 
 chaos: build
 	python3 tests/chaos/chaos.py --seconds $(SECONDS) --seed $(SEED) $(ARGS)

@@ -1,13 +1,10 @@
 #include "runtime/train/catch_up.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "runtime/base/failpoint.h"
-#include "runtime/base/log.h"
+#include "runtime/base/low_priority.h"
 
 namespace muster {
 
@@ -15,7 +12,6 @@ namespace {
 
 // A state up to this size is copied in about a millisecond when the joiner is in.
 constexpr size_t kPlainBytes = 1 << 20;
-constexpr int kLowestPriority = 19;
 
 Result<std::vector<Introduction>> Introduce(Communicator& communicator, const Introduction& mine) {
   std::vector<Introduction> all(static_cast<size_t>(communicator.size()));
@@ -75,17 +71,14 @@ Status CatchUp::Give(Communicator& communicator, std::vector<int> donors, std::v
   return served;
 }
 
-// On a thread of its own, which gives way to everybody: on a machine that is full of work the members' steps come first.
+// On a machine that is full of work the members' steps come first.
 Status CatchUp::Follow(Communicator& communicator, const std::vector<int>& donors,
                        std::stop_token stop) {
   const std::stop_callback revoke(
       stop, [&] { communicator.Revoke("another generation is being prepared"); });
   callbacks_.lose();
   Result<Followed> followed;
-  std::jthread([&] {
-    (void)::setpriority(PRIO_PROCESS, 0, kLowestPriority);  // of this thread
-    followed = Follower(communicator, engine_, donors).Run();
-  }).join();
+  RunAtLowPriority([&] { followed = Follower(communicator, engine_, donors).Run(); });
   if (!followed) return tl::unexpected(followed.error());
   if (followed->whole) callbacks_.adopt();
   Tell(*followed);

@@ -6,6 +6,7 @@
 
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
+#include "runtime/base/low_priority.h"
 
 namespace muster {
 
@@ -135,7 +136,9 @@ void Donation::End() {
 }
 
 Status Donation::Rounds(const std::function<void()>& ready, const std::stop_token& stop) {
-  MUSTER_TRY(memory_.Prepare());
+  Status prepared;
+  RunAtLowPriority([&] { prepared = memory_.Prepare(); });
+  MUSTER_TRY(std::move(prepared));
   bool told_ready = false;
   std::unique_lock lock(mutex_);
   prepared_ = true;

@@ -46,7 +46,7 @@ class DonorMemory {
 class Donation {
  public:
   static constexpr double kShare = 0.02;
-  static constexpr size_t kRoundsInFlight = 2;
+  static constexpr size_t kRoundsInFlight = 3;
   static constexpr auto kLimit = std::chrono::minutes(2);  // for a joiner to catch up
 
   // This member is the `index`-th of `donors`.

@@ -20,6 +20,7 @@ Membership::~Membership() {
     std::lock_guard lock(mutex_);
     line = std::move(line_);
     build_stop_.request_stop();
+    serving_stop_.request_stop();
   }
   line.reset();  // no order arrives any more
   builder_.request_stop();
@@ -122,58 +123,66 @@ void Membership::BuildLoop(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   while (changed_.wait(lock, stop, [this] { return to_build_.has_value(); })) {
     const BuildGeneration build = *std::exchange(to_build_, std::nullopt);
-    const Generation& generation = build.generation;
-    building_ = generation.number;
+    building_ = build.generation.number;
     const std::stop_token build_stop = build_stop_.get_token();
     const TimePoint ordered_at = ordered_at_;
     lock.unlock();
-
-    ConnectRequest request;
-    request.generation = generation.number;
-    request.rank = generation.RankOf(options_.worker);
-    request.connect_timeout = options_.connect_timeout;
-    request.operation_timeout = options_.operation_timeout;
-    for (const Member& member : generation.members) {
-      request.peers.push_back({member.worker, member.address});
-    }
-    (void)Failpoint("build.started");
-    auto connected = backend_.Connect(request, build_stop);
-    (void)Failpoint("build.ended");
-
+    auto connected = Connect(build.generation, build_stop);
     lock.lock();
     if (build_stop.stop_requested()) continue;
     if (!connected) {
-      Carry(core_.OnBuildFailed(generation.number, connected.error().message));
+      Carry(core_.OnBuildFailed(building_, connected.error().message));
       continue;
     }
-    const BuiltGeneration built{std::move(*connected), generation, build.planned,
+    connected_ = building_;
+    const BuiltGeneration built{std::move(*connected), build.generation, build.planned,
                                 Milliseconds(MonotonicNow() - ordered_at)};
-    connected_ = generation.number;
-    if (!build.planned) {
+    if (build.planned) {
+      CatchUp(built, build_stop, lock);
+    } else {
       Offer(built);
-      continue;
     }
-    // Whoever takes no steps uses its state for nothing while it catches up.
-    const uint64_t trains_in = core_.broken() ? 0 : core_.active();
-    if (trains_in == 0 && !changed_.wait(lock, build_stop, [this] { return parked_; })) continue;
-    catching_up_ = trains_in == 0;
-    lock.unlock();
-    const Status prepared = callbacks_.catch_up(
-        *built.communicator, trains_in,
-        [&] {
-          std::lock_guard offer(mutex_);
-          if (!build_stop.stop_requested()) Offer(built);
-        },
-        build_stop);
-    lock.lock();
-    catching_up_ = false;
-    changed_.notify_all();
-    if (prepared || build_stop.stop_requested()) continue;
-    built.communicator->Revoke(prepared.error().message);
-    if (built_ && built_->generation.number == generation.number) built_.reset();
-    if (connected_ == generation.number) connected_ = 0;
-    Carry(core_.OnBuildFailed(generation.number, prepared.error().message));
   }
+}
+
+Result<std::unique_ptr<Communicator>> Membership::Connect(const Generation& generation,
+                                                          const std::stop_token& stop) {
+  ConnectRequest request;
+  request.generation = generation.number;
+  request.rank = generation.RankOf(options_.worker);
+  request.connect_timeout = options_.connect_timeout;
+  request.operation_timeout = options_.operation_timeout;
+  for (const Member& member : generation.members) {
+    request.peers.push_back({member.worker, member.address});
+  }
+  (void)Failpoint("build.started");
+  auto connected = backend_.Connect(request, stop);
+  (void)Failpoint("build.ended");
+  return connected;
+}
+
+// Offers `built` when those who join have what they need, and goes on until nobody needs this process for it.
+void Membership::CatchUp(const BuiltGeneration& built, const std::stop_token& stop,
+                         std::unique_lock<std::mutex>& lock) {
+  const uint64_t number = built.generation.number;
+  const uint64_t trains_in = core_.broken() ? 0 : core_.active();
+  // Whoever takes no steps has its state filled: its trainer must not touch it.
+  if (trains_in == 0 && !changed_.wait(lock, stop, [this] { return parked_; })) return;
+  catching_up_ = trains_in == 0;
+  lock.unlock();
+  const auto ready = [&] {
+    std::lock_guard offer(mutex_);
+    if (!stop.stop_requested()) Offer(built);
+  };
+  const Status ended = callbacks_.catch_up(*built.communicator, trains_in, ready, stop);
+  lock.lock();
+  catching_up_ = false;
+  changed_.notify_all();
+  if (ended || stop.stop_requested()) return;
+  built.communicator->Revoke(ended.error().message);
+  if (built_ && built_->generation.number == number) built_.reset();
+  if (connected_ == number) connected_ = 0;
+  Carry(core_.OnBuildFailed(number, ended.error().message));
 }
 
 void Membership::Offer(const BuiltGeneration& built) {
@@ -232,7 +241,7 @@ Status Membership::Entering(const BuiltGeneration& built) {
   }
   active_ = built.communicator;
   // What the builder still sends in it must arrive, whatever is ordered next.
-  if (building_ == built.generation.number) build_stop_ = std::stop_source();
+  if (building_ == built.generation.number) serving_stop_ = std::exchange(build_stop_, {});
   if (built_ && built_->generation.number <= built.generation.number) built_.reset();
   return {};
 }

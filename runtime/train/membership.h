@@ -99,6 +99,10 @@ class Membership {
   void Do(Leave& action);
   void Do(SendReport& action);
   void BuildLoop(std::stop_token stop);
+  Result<std::unique_ptr<Communicator>> Connect(const Generation& generation,
+                                                const std::stop_token& stop);
+  void CatchUp(const BuiltGeneration& built, const std::stop_token& stop,
+               std::unique_lock<std::mutex>& lock);
   void Offer(const BuiltGeneration& built);
   Result<BuiltGeneration> AwaitOrder(std::unique_lock<std::mutex>& lock);
   void SendLocked(Report report);
@@ -119,6 +123,7 @@ class Membership {
   bool catching_up_ = false;  // and may not leave it: its state is being filled
   TimePoint ordered_at_{};
   std::stop_source build_stop_;
+  std::stop_source serving_stop_;  // of the one entered, where the builder may still send something
   std::optional<BuiltGeneration> built_;
   std::shared_ptr<Communicator> active_;
   uint64_t entered_ = 0;

@@ -7,6 +7,7 @@
 
 #include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
+#include "runtime/base/low_priority.h"
 
 namespace muster {
 
@@ -54,8 +55,12 @@ Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec
                                                                Surroundings surroundings) {
   std::unique_ptr<ElasticSession> session(new ElasticSession(std::move(surroundings)));
   const WorkerEnvironment& environment = session->surroundings_.environment;
-  MUSTER_ASSIGN(session->engine_,
-                StepEngine::Create(spec, environment.reduce, *session->surroundings_.backend));
+  // Those who train on this machine need not wait for the memory of one who joins.
+  Result<std::unique_ptr<StepEngine>> engine;
+  RunAtLowPriority([&] {
+    engine = StepEngine::Create(spec, environment.reduce, *session->surroundings_.backend);
+  });
+  MUSTER_ASSIGN(session->engine_, std::move(engine));
   if (!environment.checkpoint.empty()) {
     session->checkpoints_ = std::make_unique<CheckpointWriter>(
         environment.checkpoint, session->Facts(), kCheckpointsKept,
