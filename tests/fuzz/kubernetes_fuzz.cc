@@ -237,8 +237,9 @@ std::vector<Seed> Seeds() {
   ScriptWriter deep;
   deep.Number(uint8_t(Mode::kWatch));
   Add(deep, Step::kList, {{"metadata", {{"resourceVersion", "5"}}}, {"items", json::array()}});
-  std::string nested = Event("ADDED", Pod("a", "1", 6)).dump();
-  nested.insert(nested.size() - 2, ",\"x\":" + std::string(30'000, '[') + std::string(30'000, ']'));
+  std::string pod = Pod("a", "1", 6).dump();
+  pod.insert(1, "\"x\":" + std::string(30'000, '[') + std::string(30'000, ']') + ",");
+  const std::string nested = R"({"type":"ADDED","object":)" + pod + "}";
   deep.Number(uint8_t(Step::kStream)).Number(uint8_t{255}).Bytes(nested);
   return {
       {"watch", watch.bytes()},
