@@ -5,6 +5,8 @@
 // its file; a checkpoint whose parts fit is loaded to the bytes of its file; one that is refused leaves the state as it was, and
 // the error names the file.
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <fstream>
 
 #include "runtime/base/hash.h"
@@ -68,7 +70,11 @@ void CheckManifest(std::string_view text) {
   MUSTER_CHECK(again.has_value(), "{}", again.error().message);
   MUSTER_CHECK(again->tensors == manifest->tensors && again->hashes == manifest->hashes);
   MUSTER_CHECK(CompareFacts(manifest->facts, again->facts).has_value());
-  MUSTER_CHECK(std::memcmp(&again->counters, &manifest->counters, sizeof(StateHeader)) == 0);
+  const auto bytes_of = [](const StateHeader& counters) {
+    return std::bit_cast<std::array<std::byte, sizeof(StateHeader)>>(
+        counters);  // a loss may be NaN
+  };
+  MUSTER_CHECK(bytes_of(again->counters) == bytes_of(manifest->counters));
   MUSTER_CHECK(EncodeManifest(*again) == *written);
 }
 

@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "launcher/gateway/gateway.h"
@@ -39,17 +41,24 @@ class Server {
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(gateway_->port()));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    MUSTER_CHECK(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    // libFuzzer's alarm interrupts, too.
+    int connected = 0;
+    do {
+      connected = ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    } while (connected != 0 && (errno == EINTR || errno == EALREADY));
+    MUSTER_CHECK(connected == 0 || errno == EISCONN, "{}", std::strerror(errno));
     // A gateway that has heard enough may close before all is said.
     (void)::send(fd.get(), said.data(), said.size(), MSG_NOSIGNAL);
     ::shutdown(fd.get(), SHUT_WR);
     std::string answer;
     char buffer[4096];
     ssize_t got = 0;
-    while ((got = ::recv(fd.get(), buffer, sizeof buffer, 0)) > 0) {
-      answer.append(buffer, static_cast<size_t>(got));
-    }
-    MUSTER_CHECK(got == 0 || errno == ECONNRESET, "the connection stays open");
+    do {
+      got = ::recv(fd.get(), buffer, sizeof buffer, 0);
+      if (got > 0) answer.append(buffer, static_cast<size_t>(got));
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    MUSTER_CHECK(got == 0 || errno == ECONNRESET, "the connection stays open: {}",
+                 std::strerror(errno));
     return answer;
   }
 
