@@ -14,7 +14,7 @@ sources = $(shell find runtime collectives k8s launcher models tests -name '*.h'
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs bench cluster-bench join-bench detect-bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
 	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1 MEMBERS=50)'
 	@echo 'make planted-bugs  the simulation finds bugs that are planted into the code'
+	@echo 'make fuzz     fuzzes whatever reads bytes from outside, 60 s for each reader (SECONDS=600 ARGS="frames journal")'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
 	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed'
 	@echo 'make format   formats all C++ files'
@@ -40,7 +41,7 @@ help:
 setup:
 	@tools/setup lint
 
-build/build.ninja build-dev/build.ninja build-tsan/build.ninja build-lint/build.ninja: CMakePresets.json
+build/build.ninja build-dev/build.ninja build-tsan/build.ninja build-fuzz/build.ninja build-lint/build.ninja: CMakePresets.json
 
 build/build.ninja:
 	cmake --preset release
@@ -48,6 +49,8 @@ build-dev/build.ninja:
 	cmake --preset dev
 build-tsan/build.ninja:
 	cmake --preset tsan
+build-fuzz/build.ninja:
+	cmake --preset fuzz
 build-lint/build.ninja:
 	cmake --preset lint
 
@@ -101,6 +104,12 @@ planted-bugs: build
 	cmake --build --preset release --target sim_test
 	python3 tests/sim/planted_bugs_test.py
 
+fuzz:
+	@tools/setup fuzz
+	@$(MAKE) -s --no-print-directory build-fuzz/build.ninja
+	cmake --build --preset fuzz
+	python3 tests/fuzz/campaign.py --seconds $(SECONDS) $(ARGS)
+
 bench: build
 	python3 tests/bench/bench.py $(ARGS)
 
@@ -125,4 +134,4 @@ lint:
 	cmake --build --preset lint
 
 clean:
-	rm -rf build build-dev build-tsan build-lint
+	rm -rf build build-dev build-tsan build-fuzz build-lint

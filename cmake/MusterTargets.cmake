@@ -16,7 +16,7 @@ find_package(gRPC CONFIG REQUIRED)  # pkg-config takes 15 s to resolve grpc++, t
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
-set(MUSTER_SANITIZE "" CACHE STRING "address (ASan and UBSan), thread, or empty")
+set(MUSTER_SANITIZE "" CACHE STRING "address (ASan and UBSan), thread, fuzzer (address, for libFuzzer), or empty")
 option(MUSTER_WERROR "Warnings are errors" ON)
 
 add_library(muster_flags INTERFACE)
@@ -38,6 +38,11 @@ endif()
 if(MUSTER_SANITIZE STREQUAL "address")
   target_compile_options(muster_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(muster_flags INTERFACE -fsanitize=address,undefined)
+elseif(MUSTER_SANITIZE STREQUAL "fuzzer")
+  # Of UBSan not what compares types of C++ with those of libraries that clang has not compiled.
+  set(fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=vptr,function)
+  target_compile_options(muster_flags INTERFACE ${fuzz_flags} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(muster_flags INTERFACE ${fuzz_flags})
 elseif(MUSTER_SANITIZE STREQUAL "thread")
   target_compile_options(muster_flags INTERFACE -fsanitize=thread -Wno-tsan)
   target_link_options(muster_flags INTERFACE -fsanitize=thread)

@@ -353,6 +353,26 @@ TEST_F(SharedMessage, IsNotUsedFurtherIfThePeerHasGivenUpWhileItWasReduced) {
   EXPECT_EQ(trouble->reason, "given up");
 }
 
+// A posted message of no bytes has no memory at all.
+TEST_F(SharedMessage, MayBeOfNoBytes) {
+  const host::Operation empty{.kind = host::Operation::Kind::kExchange};
+  link_->Receive(operation_, into_);
+  link_->Receive(empty, {});
+  const host::Frame frame{
+      .type = host::FrameType::kShared, .operation = empty.code(), .sequence = 1};
+  Say(std::string(reinterpret_cast<const char*>(&frame), sizeof(frame)));
+  EXPECT_FALSE(link_->Read());
+  EXPECT_EQ(link_->taken(), 2U);
+}
+
+TEST_F(SharedMessage, IsFollowedByARevocationThatGivesNoReason) {
+  Say(host::RevokeFrame("", 0));
+  link_->Receive(operation_, into_);
+  const auto trouble = link_->Read();
+  ASSERT_TRUE(trouble);
+  EXPECT_EQ(trouble->reason, "peer 1 (w-1) ended the generation and gave no reason");
+}
+
 TEST(HostLink, AnswersNoiseAfterTheHandshakeWithAnError) {
   std::mt19937 random(11);
   for (int round = 0; round < 50; ++round) {

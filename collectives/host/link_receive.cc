@@ -1,7 +1,6 @@
 // The receiving half of a Link.
 #include <algorithm>
 #include <cctype>
-#include <cstring>
 
 #include "collectives/host/link.h"
 #include "runtime/base/check.h"
@@ -178,7 +177,7 @@ std::optional<Trouble> Link::OnShared(Incoming& message) {
   }
   ++shared_taken_;
   if (message.view == nullptr) {
-    std::memcpy(message.into.data(), data, message.into.size());
+    std::copy_n(data, message.into.size(), message.into.begin());
     ++shared_consumed_;
   } else {
     *message.view = data;
@@ -205,6 +204,7 @@ std::optional<Trouble> Link::OnRevoke() {
   // It will be logged and shown: nothing but printable text.
   std::ranges::replace_if(
       reason_, [](char c) { return std::isprint(static_cast<unsigned char>(c)) == 0; }, '?');
+  if (reason_.empty()) reason_ = name_ + " ended the generation and gave no reason";
   std::optional<int> lost_peer;
   if (frame_.rank != Frame::kNobody) lost_peer = frame_.rank;
   return Trouble{Code::kAborted, reason_, lost_peer};

@@ -89,7 +89,7 @@ ApiFailure FailureOfStatus(const json& status, std::string_view what) {
 }
 
 ApiFailure FailureOf(const HttpResponse& response, std::string_view what) {
-  const json object = json::parse(response.body, nullptr, /*allow_exceptions=*/false);
+  const json object = FromText(response.body, what).value_or(json());
   const bool is_status = StringAt(object, {"kind"}) == "Status";
   const std::string message = is_status ? StringAt(object, {"message"}) : Shown(response.body);
   ApiFailure failure = Failure(response.head.status, is_status ? object : json(), message, what);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "k8s/client/api_paths.h"
+#include "k8s/client/json_fields.h"
 
 namespace muster::k8s {
 namespace {
@@ -21,6 +22,19 @@ HttpResponse Response(int status, const std::string& body, const std::string& re
 Code CodeOf(int status, const std::string& reason, const std::string& message = "") {
   const json body = {{"kind", "Status"}, {"reason", reason}, {"message", message}};
   return FailureOf(Response(status, body.dump()), "GET /x").error.code;
+}
+
+// Copying what is nested a hundred thousand levels deep would go beyond the end of the stack.
+TEST(ApiError, AnAnswerThatIsNestedWithoutEndIsNoAnswer) {
+  const std::string nested = R"({"kind":"Status","message":"m","x":)" + std::string(100'000, '[') +
+                             std::string(100'000, ']') + "}";
+  const auto object = FromText(nested, "GET /x");
+  ASSERT_FALSE(object);
+  EXPECT_EQ(object.error().code, Code::kDataLoss);
+  EXPECT_EQ(object.error().message, "GET /x: the answer is nested deeper than 500 levels");
+  EXPECT_EQ(FailureOf(Response(500, nested), "GET /x").error.code, Code::kInternal);
+  EXPECT_TRUE(
+      FromText(R"(["\"[[", )" + std::string(499, '[') + std::string(499, ']') + "]", "GET /x"));
 }
 
 TEST(ApiError, GivesEachAnswerItsCode) {

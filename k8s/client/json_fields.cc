@@ -4,6 +4,29 @@ namespace muster::k8s {
 
 using nlohmann::json;
 
+namespace {
+
+bool IsNestedTooDeeply(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > kMaxJsonDepth) return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 const json& At(const json& object, std::initializer_list<const char*> names) {
   static const json kNull;
   const json* value = &object;
@@ -35,10 +58,16 @@ Result<std::string> ToText(const json& value) {
 }
 
 Result<json> FromText(std::string_view text, std::string_view what) {
+  const char* hint = "is server in the kubeconfig an API server, or is a proxy in between?";
+  if (IsNestedTooDeeply(text)) {
+    return WithHint(
+        Err(Code::kDataLoss, "{}: the answer is nested deeper than {} levels", what, kMaxJsonDepth),
+        hint);
+  }
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!value.is_discarded()) return value;
   return WithHint(Err(Code::kDataLoss, "{}: the answer is no JSON ({} bytes)", what, text.size()),
-                  "is server in the kubeconfig an API server, or is a proxy in between?");
+                  hint);
 }
 
 }  // namespace muster::k8s

@@ -21,7 +21,11 @@ int64_t IntegerAt(const nlohmann::json& object, std::initializer_list<const char
 // The text of `value`. Errors: kInvalidArgument (a string in it is not UTF-8).
 Result<std::string> ToText(const nlohmann::json& value);
 
-// The JSON of `text`; nothing of the text is in the error, kDataLoss, which begins with `what`.
+// What is nested deeper than this is no answer of an API server's. Copying and writing JSON is recursion, which ends at the end of
+// the stack.
+inline constexpr int kMaxJsonDepth = 500;
+
+// The JSON of `text`; nothing of the text is in the error, kDataLoss (no JSON, or too deep), which begins with `what`.
 Result<nlohmann::json> FromText(std::string_view text, std::string_view what);
 
 }  // namespace muster::k8s

@@ -37,7 +37,7 @@ class BundleHub::Impl final : public ChunkService {
     Status accepted = CheckCaller(*context);
     if (accepted) accepted = CheckId("agent", request->agent());
     if (!accepted) return Answer(context, accepted);
-    const ShareAnswer answer = Locate(*request);
+    const ShareAnswer answer = SourceFor(*request);
     reply->set_found(answer.found);
     reply->set_address(answer.address);
     reply->set_turn_ms(Millis(answer.turn));
@@ -109,7 +109,7 @@ class BundleHub::Impl final : public ChunkService {
     return {};
   }
 
-  ShareAnswer Locate(const v1::LocateRequest& request) EXCLUDES(mutex_) {
+  ShareAnswer SourceFor(const v1::LocateRequest& request) EXCLUDES(mutex_) {
     std::string sentence;
     ShareAnswer answer;
     {

@@ -83,6 +83,15 @@ size_t CharacterBytes(std::string_view text) {
   return bytes;
 }
 
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t bytes = CharacterBytes(text);
+    if (bytes == 0) return false;
+    text.remove_prefix(bytes);
+  }
+  return true;
+}
+
 // Whether all of `text` is characters that a person can see and type.
 std::optional<FileError> CheckCharacters(const Source& source) {
   const std::string_view text = source.text();
@@ -190,6 +199,10 @@ class Builder final : public YAML::EventHandler {
       node.kind = DocumentNode::Kind::kRefused;
     } else if (!node.plain && !IsClosed(text)) {
       Complain(mark, "the quote that begins here is not closed");
+      node.kind = DocumentNode::Kind::kRefused;
+    } else if (!IsUtf8(value)) {
+      // Of these two yaml-cpp makes a byte that is no character.
+      Complain(mark, "the escapes \\N and \\_ are not allowed; write \\u0085 or \\u00a0");
       node.kind = DocumentNode::Kind::kRefused;
     }
     Add(mark, tag, anchor, std::move(node));

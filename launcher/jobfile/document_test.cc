@@ -83,6 +83,10 @@ TEST(Document, RefusesEachThingThatAJobFileDoesNotNeed) {
       {"a: \"\\ud83d\\ude00\"\n",
        {"1:11 this escape is no character; write the character itself (a pair of \\u is two "
         "halves)"}},
+      {"a: \"x\\N\"\nb: ['y', \"\\_\"]\n\"\\N\": 1\n",
+       {"1:4 the escapes \\N and \\_ are not allowed; write \\u0085 or \\u00a0",
+        "2:10 the escapes \\N and \\_ are not allowed; write \\u0085 or \\u00a0",
+        "3:1 the escapes \\N and \\_ are not allowed; write \\u0085 or \\u00a0"}},
       {"a: \xff\n", {"1:4 byte 0xff is not valid UTF-8; save the file as UTF-8"}},
       {"é: \xed\xa0\x80\n", {"1:4 byte 0xed is not valid UTF-8; save the file as UTF-8"}},
       {"a: \xc0\x80\n", {"1:4 byte 0xc0 is not valid UTF-8; save the file as UTF-8"}},

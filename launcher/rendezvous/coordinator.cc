@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "launcher/job/job.h"
+
 namespace muster {
 
 Coordinator::Coordinator(CoordinatorOptions options, std::optional<CoordinatorState> restored,
@@ -62,6 +64,10 @@ std::optional<std::string> Coordinator::ResizeObjection(int min_workers, int max
     return fmt::format(
         "workers {}:{} is not a range: the minimum is at least 1 and at most the maximum",
         min_workers, max_workers);
+  }
+  if (max_workers > kMaxWorkers) {
+    return fmt::format("{} workers are more than the {} that a job may have", max_workers,
+                       kMaxWorkers);
   }
   if (state_.micro_batches > 0 && max_workers > state_.micro_batches) {
     return fmt::format(

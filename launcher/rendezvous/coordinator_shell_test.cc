@@ -277,6 +277,10 @@ TEST_F(ShellTest, RefusesAResizeWithTheCoresSentence) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
   EXPECT_NE(refused.error().message.find("3:1"), std::string::npos);
+  // Before a worker has told how many there may be, a slot for each would fill the memory.
+  EXPECT_TRUE(shell_->CheckResize(1, kMaxWorkers));
+  EXPECT_EQ(shell_->CheckResize(1, INT_MAX).error().message,
+            "2147483647 workers are more than the 4096 that a job may have");
 }
 
 TEST_F(ShellTest, KeepsStatusJsonFresh) {

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <functional>
+#include <map>
 
 #include "runtime/base/files.h"
 
@@ -151,6 +153,26 @@ TEST_F(JournalTest, PassesOverARecordWithAFlippedByte) {
     ASSERT_EQ(GenerationIn(*Open()), 3u) << at;
     SetBytes(damaged.substr(0, end));
     ASSERT_EQ(GenerationIn(*Open()), 1u) << at;
+  }
+}
+
+TEST_F(JournalTest, RefusesAStateThatNoCoordinatorCanGoOnFrom) {
+  for (const auto& [field, break_it] :
+       std::map<std::string, std::function<void(CoordinatorState&)>>{
+           {"max_workers is 2000000000", [](auto& state) { state.max_workers = 2'000'000'000; }},
+           {"max_workers is -1", [](auto& state) { state.max_workers = -1; }},
+           {"min_workers is 6", [](auto& state) { state.min_workers = 6; }},
+           {"last_generation is 18446744073709551615",
+            [](auto& state) { state.last_generation = UINT64_MAX; }},
+           {"micro_batches is -16", [](auto& state) { state.micro_batches = -16; }}}) {
+    std::filesystem::remove(path_);
+    CoordinatorState state = State(1);
+    break_it(state);
+    ASSERT_TRUE(Open()->Append(state));
+    const auto journal = Journal::Open(path_);
+    ASSERT_FALSE(journal) << field;
+    EXPECT_EQ(journal.error().code, Code::kDataLoss);
+    EXPECT_NE(journal.error().message.find(field), std::string::npos) << journal.error().message;
   }
 }
 

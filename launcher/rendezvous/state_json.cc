@@ -1,5 +1,10 @@
 #include "launcher/rendezvous/state_json.h"
 
+#include <limits>
+
+#include "launcher/job/job.h"
+#include "runtime/rpc/convert.h"
+
 namespace muster {
 namespace {
 
@@ -27,6 +32,19 @@ std::optional<Generation> GenerationFromJson(const json& object) {
   return generation;
 }
 
+template <typename Number>
+void ReadNumber(const json& object, const char* field, int64_t low, int64_t high, Number& number) {
+  const json& value = object.at(field);
+  const bool whole = value.is_number_integer();
+  const auto found = whole ? value.get<int64_t>() : 0;
+  if (!whole || found < low || found > high) {
+    const std::string shown = value.is_number() ? value.dump() : value.type_name();
+    throw json::other_error::create(
+        501, fmt::format("{} is {}, it must be {} to {}", field, shown, low, high), nullptr);
+  }
+  number = static_cast<Number>(found);
+}
+
 }  // namespace
 
 json ToJson(const CoordinatorState& state) {
@@ -49,11 +67,12 @@ json ToJson(const CoordinatorState& state) {
 
 CoordinatorState StateFromJson(const json& object) {
   CoordinatorState state;
-  object.at("last_generation").get_to(state.last_generation);
+  ReadNumber(object, "last_generation", 0, std::numeric_limits<int64_t>::max(),
+             state.last_generation);
   state.active = GenerationFromJson(object.at("active"));
   state.proposed = GenerationFromJson(object.at("proposed"));
-  object.at("min_workers").get_to(state.min_workers);
-  object.at("max_workers").get_to(state.max_workers);
+  ReadNumber(object, "max_workers", 1, kMaxWorkers, state.max_workers);
+  ReadNumber(object, "min_workers", 1, state.max_workers, state.min_workers);
   object.at("slots").get_to(state.slots);
   object.at("dismissed").get_to(state.dismissed);
   object.at("started").get_to(state.started);
@@ -62,8 +81,8 @@ CoordinatorState StateFromJson(const json& object) {
   object.at("generations").get_to(state.generations);
   object.at("best_step").get_to(state.best_step);
   object.at("total_steps").get_to(state.total_steps);
-  object.at("micro_batches").get_to(state.micro_batches);
-  object.at("batch_size").get_to(state.batch_size);
+  ReadNumber(object, "micro_batches", 0, kMaxMicroBatches, state.micro_batches);
+  ReadNumber(object, "batch_size", 0, kMaxBatchSize, state.batch_size);
   return state;
 }
 

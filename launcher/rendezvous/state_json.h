@@ -11,7 +11,8 @@ namespace muster {
 
 nlohmann::json ToJson(const CoordinatorState& state);
 
-// Throws nlohmann::json::exception where a field is missing or has another type.
+// Throws nlohmann::json::exception where a field is missing, has another type, or is out of the range in which a coordinator can go on:
+// whoever may edit what keeps the state may write anything.
 CoordinatorState StateFromJson(const nlohmann::json& object);
 
 }  // namespace muster
