@@ -82,7 +82,9 @@ void Donation::Give(double step_seconds, bool last) {
     round.sums = engine_.ExchangeSums(memory_.spares.back());
     memory_.spares.pop_back();
   }
-  if (rounds_.empty() && !last) AddStrips(round, kShare * step_seconds);
+  const bool copies_in_use =
+      std::ranges::any_of(rounds_, [](const Round& other) { return other.header.added > 0; });
+  if (!copies_in_use && !last) AddStrips(round, kShare * step_seconds);
   rounds_.push_back(std::move(round));
   changed_.notify_all();
 }
@@ -155,7 +157,7 @@ Status Donation::Rounds(const std::function<void()>& ready, const std::stop_toke
     if (!round.sums.empty()) memory_.spares.push_back(round.sums);
     rounds_.pop_front();
     if (last) return {};
-    const bool caught_up = given_ == own_.size() && rounds_.empty() && !too_slow_;
+    const bool caught_up = given_ == own_.size() && rounds_.size() <= 1 && !too_slow_;
     if (caught_up && !std::exchange(told_ready, true)) {
       lock.unlock();
       ready();

@@ -1,8 +1,8 @@
 // Donation: what one member gives to the joiners of a planned generation while it trains on. After each outcome the trainer hands over
 // a round (catch_up_wire.h): the sums of the step, by exchanging buffers, and copies of some strips. Another thread sends it.
 //
-// The trainer never waits for a joiner. What it copies takes at most kShare of a step, one strip at least, and nothing while the
-// round before is on its way. When kRoundsInFlight are, the joiner is too slow: it gets the state by a copy when it is in.
+// The trainer never waits for a joiner. What it copies takes at most kShare of a step, one strip at least, and only one round
+// with copies is on its way at a time. When kRoundsInFlight are, the joiner is too slow: it gets the state by a copy when it is in.
 //
 // Threading: Give() and AwaitEnd() from the trainer's thread, Serve() from one other. Ownership: everything given outlives it.
 #pragma once
@@ -47,7 +47,7 @@ class Donation {
  public:
   static constexpr double kShare = 0.02;
   static constexpr size_t kRoundsInFlight = 3;
-  static constexpr auto kLimit = std::chrono::minutes(2);  // for a joiner to catch up
+  static constexpr auto kLimit = std::chrono::seconds(20);  // for a joiner to catch up
 
   // This member is the `index`-th of `donors`.
   Donation(Communicator& communicator, StepEngine& engine, DonorMemory& memory,
