@@ -10,9 +10,6 @@ namespace muster {
 
 namespace {
 
-// A state up to this size is copied in about a millisecond when the joiner is in.
-constexpr size_t kPlainBytes = 1 << 20;
-
 Result<std::vector<Introduction>> Introduce(Communicator& communicator, const Introduction& mine) {
   std::vector<Introduction> all(static_cast<size_t>(communicator.size()));
   MUSTER_TRY(communicator.AllGather(std::as_bytes(std::span(&mine, 1)),
@@ -26,8 +23,7 @@ CatchUp::CatchUp(StepEngine& engine, Backend& backend, JoinMode mode, Callbacks 
     : engine_(engine), mode_(mode), callbacks_(std::move(callbacks)), memory_(backend, engine) {}
 
 bool CatchUp::IsPlain() const {
-  return mode_ == JoinMode::kPlain ||
-         (mode_ == JoinMode::kAuto && engine_.state().image().size() <= kPlainBytes);
+  return mode_ != JoinMode::kFlat;  // kAuto follows when that has passed everything
 }
 
 Status CatchUp::Run(Communicator& communicator, uint64_t trains_in,
