@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/low_priority.h"
 
@@ -12,8 +13,7 @@ namespace {
 
 Result<std::vector<Introduction>> Introduce(Communicator& communicator, const Introduction& mine) {
   std::vector<Introduction> all(static_cast<size_t>(communicator.size()));
-  MUSTER_TRY(communicator.AllGather(std::as_bytes(std::span(&mine, 1)),
-                                    std::as_writable_bytes(std::span(all))));
+  MUSTER_TRY(communicator.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
   return all;
 }
 
@@ -72,9 +72,9 @@ Status CatchUp::Follow(Communicator& communicator, const std::vector<int>& donor
                        std::stop_token stop) {
   const std::stop_callback revoke(
       stop, [&] { communicator.Revoke("another generation is being prepared"); });
-  callbacks_.lose();
   Result<Followed> followed;
-  RunAtLowPriority([&] { followed = Follower(communicator, engine_, donors).Run(); });
+  RunAtLowPriority(
+      [&] { followed = Follower(communicator, engine_, donors, callbacks_.lose).Run(); });
   if (!followed) return tl::unexpected(followed.error());
   if (followed->whole) callbacks_.adopt();
   Tell(*followed);
@@ -96,21 +96,18 @@ void CatchUp::Tell(const Followed& followed) {
   }
 }
 
+std::shared_ptr<Donation> CatchUp::donation() {
+  std::lock_guard lock(mutex_);
+  return donation_;
+}
+
 void CatchUp::AfterOutcome(double step_seconds, uint64_t next) {
-  std::shared_ptr<Donation> donation;
-  {
-    std::lock_guard lock(mutex_);
-    donation = donation_;
-  }
+  const auto donation = this->donation();
   if (donation) donation->Give(step_seconds, next == donation->generation());
 }
 
 void CatchUp::AwaitEnd(uint64_t generation) {
-  std::shared_ptr<Donation> donation;
-  {
-    std::lock_guard lock(mutex_);
-    donation = donation_;
-  }
+  const auto donation = this->donation();
   if (donation && donation->generation() == generation) donation->AwaitEnd();
 }
 

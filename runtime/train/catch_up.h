@@ -47,6 +47,7 @@ class CatchUp {
   Status Follow(Communicator& communicator, const std::vector<int>& donors, std::stop_token stop);
   void Tell(const Followed& followed);
   bool IsPlain() const;
+  std::shared_ptr<Donation> donation();
 
   StepEngine& engine_;
   const JoinMode mode_;

@@ -69,6 +69,7 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
     std::unique_ptr<Communicator> new_world;
     std::atomic<bool> ready{false};
     std::atomic<bool> whole{false};
+    std::atomic<bool> lost{false};
     std::vector<std::string> notices;
     Status run;
   };
@@ -89,7 +90,7 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
       Member* self = member.get();
       member->catch_up = std::make_unique<CatchUp>(
           *member->engine, *member->backend, mode,
-          CatchUp::Callbacks{[self] { self->whole = false; }, [self] { self->whole = true; },
+          CatchUp::Callbacks{[self] { self->lost = true; }, [self] { self->whole = true; },
                              [self](const std::string& kind, const std::string&) {
                                self->notices.push_back(kind);
                              }});
@@ -176,6 +177,7 @@ TEST_P(CatchUpTest, AJoinerThatFollowsHasEveryBit) {
   Run(2000);
   EXPECT_EQ(switched_, kMembers);
   ASSERT_TRUE(joiner().run) << joiner().run.error().message;
+  EXPECT_TRUE(joiner().lost) << "told before its state was changed";
   EXPECT_TRUE(joiner().whole);
   EXPECT_EQ(joiner().notices, std::vector<std::string>{"caught-up"});
   State& mine = joiner().engine->state();
@@ -198,11 +200,12 @@ TEST_P(CatchUpTest, OneThatIsTooSlowIsToldSoAndCopiesTheState) {
   EXPECT_LT(members_[0]->engine->state().step(), 1000u);
 }
 
-TEST_P(CatchUpTest, ASmallStateIsCopied) {
+TEST_P(CatchUpTest, AStateIsCopiedUnlessTheJoinerShallFollow) {
   Prepare(JoinMode::kAuto);
   Run(2000);
   EXPECT_EQ(switched_, kMembers);
   EXPECT_FALSE(joiner().whole);
+  EXPECT_FALSE(joiner().lost) << "what it has is kept until something better comes";
   EXPECT_TRUE(joiner().notices.empty());
   EXPECT_LT(members_[0]->engine->state().step(), 1000u);
 }
@@ -233,7 +236,7 @@ TEST_P(CatchUpTest, ARoundThatMakesNoSenseIsRefused) {
         std::vector<SendTo>{{kMembers, std::as_bytes(std::span(&header, 1))}}, {});
   });
   const std::vector<int> donors = {0};
-  const auto followed = Follower(*joiner().new_world, *joiner().engine, donors).Run();
+  const auto followed = Follower(*joiner().new_world, *joiner().engine, donors, [] {}).Run();
   ASSERT_FALSE(followed);
   EXPECT_EQ(followed.error().code, Code::kInvalidArgument);
   EXPECT_NE(followed.error().message.find("1000000 strips"), std::string::npos)

@@ -35,6 +35,9 @@ struct RoundHeader {
   uint64_t added = 0;  // strips that come along, as they are at `position`
   double step_seconds = 0;
   StateHeader state;
+
+  // Nothing comes along, and no answer is expected.
+  bool is_empty() const { return kind == kPlain || kind == kTooSlow; }
 };
 
 }  // namespace muster

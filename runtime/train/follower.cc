@@ -1,18 +1,15 @@
 #include "runtime/train/follower.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/time.h"
 
 namespace muster {
 
 namespace {
-
-template <typename T>
-std::span<std::byte> WritableBytesOf(T& value) {
-  return std::as_writable_bytes(std::span(&value, 1));
-}
 
 bool CarriesSums(const RoundHeader& header) {
   return header.updated > 0 &&
@@ -21,18 +18,25 @@ bool CarriesSums(const RoundHeader& header) {
 
 }  // namespace
 
-Follower::Follower(Communicator& communicator, StepEngine& engine, std::span<const int> donors)
+Follower::Follower(Communicator& communicator, StepEngine& engine, std::span<const int> donors,
+                   std::function<void()> lose)
     : communicator_(communicator),
       engine_(engine),
+      lose_(std::move(lose)),
       positions_(engine.strips().count(), UINT64_MAX) {
-  engine.ForgetStep();
-  engine.state().set_all_page_versions(UINT64_MAX);
   for (size_t i = 0; i < donors.size(); ++i) {
     Stream& stream = streams_.emplace_back(Stream{.donor = donors[i], .record = engine.record()});
     for (size_t strip = i; strip < positions_.size(); strip += donors.size()) {
       stream.strips.push_back(strip);
     }
   }
+}
+
+void Follower::Begin() {
+  if (std::exchange(begun_, true)) return;
+  engine_.ForgetStep();
+  engine_.state().set_all_page_versions(UINT64_MAX);
+  lose_();
 }
 
 bool Follower::AllEnded() const {
@@ -70,8 +74,8 @@ Status Follower::Round() {
   std::vector<SendTo> answers;
   for (Stream* stream : live) {
     const RoundHeader& header = stream->header;
-    if (header.kind == RoundHeader::kPlain || header.kind == RoundHeader::kTooSlow) continue;
-    answers.push_back({stream->donor, std::as_bytes(std::span(&header.position, 1))});
+    if (header.is_empty()) continue;
+    answers.push_back({stream->donor, BytesOf(header.position)});
   }
   MUSTER_TRY(communicator_.Exchange(answers, {}));
   followed_.apply_seconds = std::max(followed_.apply_seconds, Seconds(MonotonicNow() - start));
@@ -83,10 +87,9 @@ Status Follower::Check(const Stream& stream) const {
   const RoundHeader& header = stream.header;
   const bool known = header.kind >= RoundHeader::kRecord && header.kind <= RoundHeader::kTooSlow;
   const bool applied = header.applied <= static_cast<uint32_t>(StepEngine::Applied::kSkipped);
-  const bool plain = header.kind == RoundHeader::kPlain || header.kind == RoundHeader::kTooSlow;
-  const bool strips =
-      plain ? header.updated == 0 && header.added == 0
-            : header.updated == stream.held && header.added <= stream.strips.size() - stream.held;
+  const bool strips = header.is_empty() ? header.updated == 0 && header.added == 0
+                                        : header.updated == stream.held &&
+                                              header.added <= stream.strips.size() - stream.held;
   if (known && applied && strips) return {};
   return Err(Code::kInvalidArgument,
              "rank {} sent a round that makes no sense: kind {}, outcome {}, {} strips after {} of "
@@ -98,7 +101,8 @@ Status Follower::Check(const Stream& stream) const {
 void Follower::Expect(Stream& stream, std::vector<ReceiveFrom>& receives) {
   const RoundHeader& header = stream.header;
   followed_.step_seconds = std::max(followed_.step_seconds, header.step_seconds);
-  if (header.kind == RoundHeader::kPlain || header.kind == RoundHeader::kTooSlow) return;
+  if (header.is_empty()) return;
+  Begin();
   const auto receive = [&](std::span<std::byte> data) { receives.push_back({stream.donor, data}); };
   receive(std::as_writable_bytes(stream.record.outcome.lanes()));
   if (CarriesSums(header)) {
@@ -125,7 +129,7 @@ Status Follower::Apply(Stream& stream) {
   stream.ended = header.kind != RoundHeader::kRecord;
   followed_.plain = followed_.plain || header.kind == RoundHeader::kPlain;
   followed_.too_slow = followed_.too_slow || header.kind == RoundHeader::kTooSlow;
-  if (header.kind == RoundHeader::kPlain || header.kind == RoundHeader::kTooSlow) return {};
+  if (header.is_empty()) return {};
   stream.record.applied = static_cast<StepEngine::Applied>(header.applied);
   stream.record.step = header.step;
   stream.record.scale = header.scale;
@@ -150,6 +154,7 @@ Status Follower::Apply(Stream& stream) {
 
 // The members have switched after the same outcome, so whoever says what the header is says the same.
 void Follower::Conclude() {
+  if (!begun_) return;
   const uint64_t position = streams_.front().header.position;
   const bool last = std::ranges::all_of(streams_, [&](const Stream& stream) {
     return stream.ended && stream.header.kind == RoundHeader::kLast &&

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,11 +30,12 @@ struct Followed {
 
 class Follower {
  public:
-  // Nothing of what the engine's state holds is used. `donors` by rank.
-  Follower(Communicator& communicator, StepEngine& engine, std::span<const int> donors);
+  // `donors` by rank. Calls `lose` before it first changes the engine's state, of which it uses nothing.
+  Follower(Communicator& communicator, StepEngine& engine, std::span<const int> donors,
+           std::function<void()> lose);
 
-  // Until the members have switched, or have said that they will copy the state. However it ends, the pages of the state say what
-  // they hold. Errors: those of Communicator; kInvalidArgument (a round that makes no sense), kDataLoss (a damaged strip).
+  // Until the members have switched, or have said that they will copy the state; who says so at once leaves the state as it is.
+  // However it ends, the pages of the state say what they hold. Errors: those of Communicator; kInvalidArgument (a round that makes no sense), kDataLoss (a damaged strip).
   Result<Followed> Run();
 
  private:
@@ -50,6 +52,7 @@ class Follower {
   };
   Status Round();
   Status Check(const Stream& stream) const;
+  void Begin();
   void Expect(Stream& stream, std::vector<ReceiveFrom>& receives);
   Status Apply(Stream& stream);
   bool AllEnded() const;
@@ -57,8 +60,10 @@ class Follower {
 
   Communicator& communicator_;
   StepEngine& engine_;
+  const std::function<void()> lose_;
   std::vector<Stream> streams_;
   std::vector<uint64_t> positions_;  // of each strip; UINT64_MAX: not held
+  bool begun_ = false;               // the state holds nothing but strips
   Followed followed_;
 };
 

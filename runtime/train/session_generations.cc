@@ -23,6 +23,7 @@ Status ElasticSession::Take(BuiltGeneration built) {
   first_share_.reset();
   if (Status may_enter = membership_->Entering(*current_); !may_enter) {
     current_.reset();
+    before_.reset();
     return may_enter;
   }
   if (current_->planned) first_share_ = FirstShare();
