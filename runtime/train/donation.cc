@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/low_priority.h"
@@ -13,11 +14,6 @@ namespace muster {
 namespace {
 
 constexpr size_t kStripMemory = 32 << 20;
-
-template <typename T>
-std::span<const std::byte> BytesOf(const T& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
 
 size_t LargestStrip(const Strips& strips) {
   size_t largest = 0;
@@ -196,7 +192,7 @@ Status Donation::Send(const Round& round) {
   std::vector<uint64_t> positions(joiners_.size());
   std::vector<ReceiveFrom> answers;
   for (size_t i = 0; i < joiners_.size(); ++i) {
-    answers.push_back({joiners_[i], std::as_writable_bytes(std::span(&positions[i], 1))});
+    answers.push_back({joiners_[i], WritableBytesOf(positions[i])});
   }
   MUSTER_TRY(communicator_.Exchange({}, answers));
   for (size_t i = 0; i < joiners_.size(); ++i) {

@@ -17,7 +17,8 @@
 
 namespace muster {
 
-// How a joiner gets the state: while the others train on, or by a copy for which they wait. Auto: what costs them less.
+// How a joiner gets the state: while the others train on (flat), or by a copy for which they wait (plain). Auto: by a copy, until
+// the other way has passed every test.
 enum class JoinMode { kAuto, kFlat, kPlain };
 
 struct WorkerEnvironment {

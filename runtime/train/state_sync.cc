@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -16,11 +17,6 @@ using Action = RecoveryPlan::Action;
 
 // Pages between one donor and one joiner in one exchange: bounds what is lost when a peer dies.
 constexpr size_t kPagesPerRound = 16;
-
-template <typename T>
-std::span<const std::byte> BytesOf(const T& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
 
 Result<std::vector<Entry>> ExchangeEntries(Communicator& communicator, const StepEngine& engine,
                                            const Holding& holding) {
@@ -117,7 +113,7 @@ Status SendAndReceiveRound(Communicator& communicator, State& state, std::vector
     const auto pages = RoundOf(lane, round);
     lane.hashes.resize(pages.size());
     for (size_t i = 0; i < pages.size(); ++i) {
-      in.push_back({lane.peer, std::as_writable_bytes(std::span(&lane.hashes[i], 1))});
+      in.push_back({lane.peer, WritableBytesOf(lane.hashes[i])});
       in.push_back({lane.peer, state.page(pages[i])});
       state.set_page_version(pages[i], UINT64_MAX);  // neither old nor new while it arrives
     }

@@ -96,7 +96,6 @@ StepEngine::StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<Tenso
   const size_t count = spec_.parameters.size();
   size_t offset = 0;
   for (size_t i = 0; i < count; ++i) {
-    first_elements_.push_back(offset);
     parameters_.push_back(state_.tensor<float>(i));
     parameter_views_.push_back(parameters_.back());
     gradients_.push_back(std::span(gradient_).subspan(offset, sizes[i]));
@@ -270,7 +269,7 @@ void StepEngine::UpdateBlocks(BlockRange blocks, uint64_t step, double scale) {
   const UpdateContext context{step, spec_.options.learning_rate(step)};
   std::vector<std::span<float>> slots(spec_.optimizer->Slots().size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    const size_t first = first_elements_[i];
+    const auto first = static_cast<size_t>(gradients_[i].data() - gradient_.data());
     const size_t from = std::max(begin, first);
     const size_t to = std::min(end, first + parameters_[i].size());
     if (from >= to) continue;

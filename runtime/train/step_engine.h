@@ -114,7 +114,6 @@ class StepEngine {
   std::vector<std::span<float>> parameters_;
   std::vector<std::span<const float>> parameter_views_;
   std::vector<std::vector<std::span<float>>> slots_;  // [parameter][slot]
-  std::vector<size_t> first_elements_;                // of each parameter in the gradient
   Strips strips_;
   size_t exponents_tensor_ = 0;
   BlockExponents exponents_;     // a copy of the state's, in the type that exact/ wants
