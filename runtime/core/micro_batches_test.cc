@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <vector>
 
 namespace muster {
 namespace {
@@ -44,6 +45,27 @@ TEST(ShareOf, GivesAllToAWorldOfOne) { EXPECT_EQ(ShareOf(0, 1, 7), (MicroBatchRa
 TEST(ShareOf, DoesNotOverflowForLargeWorlds) {
   EXPECT_EQ(ShareOf(99'999, 100'000, 100'000), (MicroBatchRange{99'999, 100'000}));
   EXPECT_EQ(ShareOf(99'999, 100'000, INT_MAX).end, INT_MAX);
+}
+
+TEST(FirstShareOf, IsAllOfItWhoeverHasTrainedBefore) {
+  constexpr int kWorld = 5;
+  constexpr int kMicroBatches = 12;
+  for (unsigned mask = 0; mask < 1U << kWorld; ++mask) {
+    std::vector<int> veterans;
+    for (int rank = 0; rank < kWorld; ++rank) {
+      if ((mask >> rank & 1U) != 0) veterans.push_back(rank);
+    }
+    int next = 0;
+    for (int rank = 0; rank < kWorld; ++rank) {
+      const MicroBatchRange share = FirstShareOf(rank, veterans, kWorld, kMicroBatches);
+      const bool joins = !veterans.empty() && (mask >> rank & 1U) == 0;
+      EXPECT_EQ(share.size() == 0, joins) << "rank " << rank << ", veterans " << mask;
+      if (joins) continue;
+      EXPECT_EQ(share.begin, next) << "rank " << rank << ", veterans " << mask;
+      next = share.end;
+    }
+    EXPECT_EQ(next, kMicroBatches) << "veterans " << mask;
+  }
 }
 
 }  // namespace

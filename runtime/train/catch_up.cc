@@ -26,8 +26,8 @@ bool CatchUp::IsPlain() const {
   return mode_ != JoinMode::kFlat;  // kAuto follows when that has passed everything
 }
 
-Status CatchUp::Run(Communicator& communicator, uint64_t trains_in,
-                    const std::function<void()>& ready, std::stop_token stop) {
+Status CatchUp::Run(Communicator& communicator, uint64_t trains_in, const Ready& ready,
+                    std::stop_token stop) {
   MUSTER_ASSIGN(const std::vector<Introduction> all,
                 Introduce(communicator, {engine_.program_hash(), trains_in}));
   (void)Failpoint("join.introduced");
@@ -40,19 +40,21 @@ Status CatchUp::Run(Communicator& communicator, uint64_t trains_in,
   }
   // Without one of them there is nothing to give; that programs differ is said when the generation is entered (state_sync.h).
   if (donors.empty() || joiners.empty() || !same_program) {
-    ready();
+    ready(donors);
     return {};
   }
   if (trains_in != 0) {
-    return Give(communicator, std::move(donors), std::move(joiners), ready, std::move(stop));
+    return Give(
+        communicator, donors, std::move(joiners), [&] { ready(donors); }, std::move(stop));
   }
   MUSTER_TRY(Follow(communicator, donors, std::move(stop)));
-  ready();
+  ready(donors);
   return {};
 }
 
-Status CatchUp::Give(Communicator& communicator, std::vector<int> donors, std::vector<int> joiners,
-                     const std::function<void()>& ready, std::stop_token stop) {
+Status CatchUp::Give(Communicator& communicator, const std::vector<int>& donors,
+                     std::vector<int> joiners, const std::function<void()>& ready,
+                     std::stop_token stop) {
   const auto index = std::ranges::find(donors, communicator.rank()) - donors.begin();
   auto donation = std::make_shared<Donation>(communicator, engine_, memory_, std::move(joiners),
                                              static_cast<size_t>(index), donors.size());

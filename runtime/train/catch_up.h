@@ -10,6 +10,7 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "collectives/communicator.h"
 #include "runtime/base/status.h"
@@ -31,9 +32,12 @@ class CatchUp {
   };
   CatchUp(StepEngine& engine, Backend& backend, JoinMode mode, Callbacks callbacks);
 
-  // `trains_in`: the generation that this process takes steps in, or 0. Calls `ready` when the new one may be entered or voted for,
+  // Called when the generation may be entered or voted for, with the ranks of those who take steps meanwhile, ascending. All of its
+  // members are told the same; none: nobody does.
+  using Ready = std::function<void(const std::vector<int>& veterans)>;
+  // `trains_in`: the generation that this process takes steps in, or 0. Calls `ready`;
   // returns when its communicator is not needed here any more. Errors: those of Donation and Follower.
-  Status Run(Communicator& communicator, uint64_t trains_in, const std::function<void()>& ready,
+  Status Run(Communicator& communicator, uint64_t trains_in, const Ready& ready,
              std::stop_token stop);
 
   // The trainer has applied an outcome that took `step_seconds`, and by it switches to generation `next`, if not 0.
@@ -42,7 +46,7 @@ class CatchUp {
   void AwaitEnd(uint64_t generation);
 
  private:
-  Status Give(Communicator& communicator, std::vector<int> donors, std::vector<int> joiners,
+  Status Give(Communicator& communicator, const std::vector<int>& donors, std::vector<int> joiners,
               const std::function<void()>& ready, std::stop_token stop);
   Status Follow(Communicator& communicator, const std::vector<int>& donors, std::stop_token stop);
   void Tell(const Followed& followed);

@@ -144,7 +144,11 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
       Member& self = *member;
       threads.emplace_back([&] {
         self.run = self.catch_up->Run(
-            *self.new_world, self.old_world ? kOld : 0, [&] { self.ready = true; },
+            *self.new_world, self.old_world ? kOld : 0,
+            [&](const std::vector<int>& veterans) {
+              EXPECT_EQ(veterans, (std::vector<int>{0, 1}));
+              self.ready = true;
+            },
             stop_.get_token());
       });
     }
@@ -224,6 +228,28 @@ TEST_P(CatchUpTest, TheMembersTrainOnWhenTheJoinerDies) {
   EXPECT_EQ(members_[0]->engine->state().step(), 100u);
   EXPECT_TRUE(std::ranges::equal(members_[0]->engine->state().image(),
                                  members_[1]->engine->state().image()));
+}
+
+// A planned generation may be ordered when the one before is over for everybody: then all of them do the work of its first step.
+TEST_P(CatchUpTest, WhereNobodyTrainsAllAreToldSo) {
+  Prepare(JoinMode::kFlat);
+  std::vector<std::jthread> threads;
+  for (auto& member : members_) {
+    threads.emplace_back([&, self = member.get()] {
+      self->run = self->catch_up->Run(*self->new_world, 0,
+                                      [&](const std::vector<int>& veterans) {
+                                        EXPECT_TRUE(veterans.empty());
+                                        self->ready = true;
+                                      },
+                                      {});
+    });
+  }
+  threads.clear();
+  for (auto& member : members_) {
+    EXPECT_TRUE(member->run);
+    EXPECT_TRUE(member->ready);
+    EXPECT_FALSE(member->lost);
+  }
 }
 
 TEST_P(CatchUpTest, ARoundThatMakesNoSenseIsRefused) {

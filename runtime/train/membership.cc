@@ -135,10 +135,10 @@ void Membership::BuildLoop(std::stop_token stop) {
       continue;
     }
     connected_ = building_;
-    const BuiltGeneration built{std::move(*connected), build.generation, build.planned,
-                                Milliseconds(MonotonicNow() - ordered_at)};
+    BuiltGeneration built{
+        std::move(*connected), build.generation, {}, Milliseconds(MonotonicNow() - ordered_at)};
     if (build.planned) {
-      CatchUp(built, build_stop, lock);
+      CatchUpIn(std::move(built), build_stop, lock);
     } else {
       Offer(built);
     }
@@ -162,16 +162,17 @@ Result<std::unique_ptr<Communicator>> Membership::Connect(const Generation& gene
 }
 
 // Offers `built` when those who join have what they need, and goes on until nobody needs this process for it.
-void Membership::CatchUp(const BuiltGeneration& built, const std::stop_token& stop,
-                         std::unique_lock<std::mutex>& lock) {
+void Membership::CatchUpIn(BuiltGeneration built, const std::stop_token& stop,
+                           std::unique_lock<std::mutex>& lock) {
   const uint64_t number = built.generation.number;
   const uint64_t trains_in = core_.broken() ? 0 : core_.active();
   // Whoever takes no steps has its state filled: its trainer must not touch it.
   if (trains_in == 0 && !changed_.wait(lock, stop, [this] { return parked_; })) return;
   catching_up_ = trains_in == 0;
   lock.unlock();
-  const auto ready = [&] {
+  const auto ready = [&](const std::vector<int>& veterans) {
     std::lock_guard offer(mutex_);
+    built.veterans = veterans;
     if (!stop.stop_requested()) Offer(built);
   };
   const Status ended = callbacks_.catch_up(*built.communicator, trains_in, ready, stop);

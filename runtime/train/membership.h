@@ -16,6 +16,7 @@
 #include "collectives/communicator.h"
 #include "runtime/base/status.h"
 #include "runtime/core/member.h"
+#include "runtime/train/catch_up.h"
 #include "runtime/train/control_line.h"
 
 namespace muster {
@@ -39,7 +40,8 @@ inline bool EndsGeneration(const Error& error) {
 struct BuiltGeneration {
   std::shared_ptr<Communicator> communicator;
   Generation generation;
-  bool planned = false;   // the members switch to it by a vote
+  // The ranks that take steps until they switch to it by a vote, ascending; none: it is entered without one. All members agree.
+  std::vector<int> veterans;
   double connect_ms = 0;  // order received -> built
 };
 
@@ -49,8 +51,7 @@ struct BuiltGeneration {
 struct MembershipCallbacks {
   std::function<void(Hello&)> fill_hello;
   std::function<void(Report&)> fill_report;
-  std::function<Status(Communicator&, uint64_t trains_in, const std::function<void()>& ready,
-                       std::stop_token)>
+  std::function<Status(Communicator&, uint64_t trains_in, const CatchUp::Ready&, std::stop_token)>
       catch_up;
 };
 
@@ -101,8 +102,8 @@ class Membership {
   void BuildLoop(std::stop_token stop);
   Result<std::unique_ptr<Communicator>> Connect(const Generation& generation,
                                                 const std::stop_token& stop);
-  void CatchUp(const BuiltGeneration& built, const std::stop_token& stop,
-               std::unique_lock<std::mutex>& lock);
+  void CatchUpIn(BuiltGeneration built, const std::stop_token& stop,
+                 std::unique_lock<std::mutex>& lock);
   void Offer(const BuiltGeneration& built);
   Result<BuiltGeneration> AwaitOrder(std::unique_lock<std::mutex>& lock);
   void SendLocked(Report report);

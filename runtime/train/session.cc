@@ -102,7 +102,7 @@ void ElasticSession::StartMembership() {
       MembershipCallbacks{[this](Hello& hello) { FillHello(hello); },
                           [this](Report& report) { FillReport(report); },
                           [this](Communicator& communicator, uint64_t trains_in,
-                                 const std::function<void()>& ready, std::stop_token stop) {
+                                 const CatchUp::Ready& ready, std::stop_token stop) {
                             return catch_up_->Run(communicator, trains_in, ready, std::move(stop));
                           }});
   membership_->Start(surroundings_.open_line);
@@ -140,7 +140,7 @@ Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
 Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   const TimePoint start = MonotonicNow();
   Communicator& communicator = *current_->communicator;
-  const MicroBatchRange share = first_share_.value_or(ShareOfAll());
+  const MicroBatchRange share = Share();
   waiting_ = false;
   MUSTER_TRY(engine_->Compute(share, compute));
   waiting_ = true;
@@ -158,7 +158,7 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   MUSTER_ASSIGN(const StepEngine::Applied applied, engine_->ApplyOutcome());
   (void)Failpoint("step.applied");
   if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
-  first_share_.reset();
+  first_step_ = false;
   const double seconds = Seconds(MonotonicNow() - start);
   catch_up_->AfterOutcome(seconds, engine_->outcome().SwitchTo(current_->generation.number));
   AfterOutcome(applied, seconds);

@@ -43,8 +43,7 @@ class ElasticSession : public Session {
   Status EnterNext();
   Status Take(BuiltGeneration built);
   Status Sync();
-  MicroBatchRange FirstShare() const;
-  MicroBatchRange ShareOfAll() const;
+  MicroBatchRange Share() const;
   Result<bool> Attempt(const ComputeMicroBatch& compute);
   void AfterOutcome(StepEngine::Applied applied, double seconds);
   Status SwitchIfDecided(const Membership::Prepared& voted);
@@ -70,9 +69,8 @@ class ElasticSession : public Session {
   std::optional<BuiltGeneration> current_;
   std::optional<BuiltGeneration> before_;  // alive until all are in the current one
   bool synced_ = false;                    // they are
-  // Of the first step after a switch, whose work those do who have switched: they need not wait for those who join.
-  std::optional<MicroBatchRange> first_share_;
-  bool resumed_pending_ = false;  // the first step in this generation is still to come
+  bool first_step_ = false;                // no outcome has been applied in it yet
+  bool resumed_pending_ = false;           // the first step in this generation is still to come
   double state_ms_ = 0;
   int redone_ = 0;  // computations thrown away since the last commit
   RunResult result_;

@@ -20,13 +20,12 @@ Status ElasticSession::EnterNext() {
 Status ElasticSession::Take(BuiltGeneration built) {
   before_ = std::exchange(current_, std::move(built));
   synced_ = false;
-  first_share_.reset();
+  first_step_ = true;
   if (Status may_enter = membership_->Entering(*current_); !may_enter) {
     current_.reset();
     before_.reset();
     return may_enter;
   }
-  if (current_->planned) first_share_ = FirstShare();
   (void)Failpoint("enter.started");
   return {};
 }
@@ -78,22 +77,11 @@ Status ElasticSession::SwitchIfDecided(const Membership::Prepared& voted) {
   return taken;
 }
 
-MicroBatchRange ElasticSession::ShareOfAll() const {
+MicroBatchRange ElasticSession::Share() const {
   const Communicator& communicator = *current_->communicator;
-  return ShareOf(communicator.rank(), communicator.size(), engine_->spec().options.micro_batches);
-}
-
-// Split among the members of the generation before, in rank order; nothing for one who joins.
-MicroBatchRange ElasticSession::FirstShare() const {
-  if (!before_) return {};
-  int me = 0;
-  int switched = 0;
-  for (const Member& member : current_->generation.members) {
-    if (before_->generation.RankOf(member.worker) < 0) continue;
-    if (member.worker == membership_->worker()) me = switched;
-    ++switched;
-  }
-  return ShareOf(me, switched, engine_->spec().options.micro_batches);
+  const int micro_batches = engine_->spec().options.micro_batches;
+  if (!first_step_) return ShareOf(communicator.rank(), communicator.size(), micro_batches);
+  return FirstShareOf(communicator.rank(), current_->veterans, communicator.size(), micro_batches);
 }
 
 }  // namespace muster
