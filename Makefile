@@ -73,13 +73,13 @@ check:
 	@clang-format-16 --dry-run --Werror $(sources)
 
 dev:
-	@tools/setup
+	@tools/setup test
 	@$(MAKE) -s --no-print-directory build-dev/build.ninja
 	cmake --build --preset dev
 	$(fixed_addresses) ctest --preset dev
 
 tsan:
-	@tools/setup
+	@tools/setup test
 	@$(MAKE) -s --no-print-directory build-tsan/build.ninja
 	cmake --build --preset tsan
 	$(fixed_addresses) ctest --preset tsan
@@ -105,7 +105,7 @@ planted-bugs: build
 	python3 tests/sim/planted_bugs_test.py
 
 fuzz:
-	@tools/setup fuzz
+	@tools/setup test
 	@$(MAKE) -s --no-print-directory build-fuzz/build.ninja
 	cmake --build --preset fuzz
 	python3 tests/fuzz/campaign.py --seconds $(SECONDS) $(ARGS)

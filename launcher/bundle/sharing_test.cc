@@ -106,12 +106,6 @@ class Agent {
 
 class SharingTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-#ifdef __SANITIZE_THREAD__
-    GTEST_SKIP() << "the installed gRPC is not built for ThreadSanitizer: it cannot see its locks";
-#endif
-  }
-
   std::vector<std::string> Sources(const Fetched& fetched) {
     std::vector<std::string> sources;
     for (const auto& [source, chunks] : fetched.chunks_from) sources.push_back(source);

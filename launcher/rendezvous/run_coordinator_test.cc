@@ -110,10 +110,6 @@ class FakeWorker {
 class RunCoordinatorTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#ifdef __SANITIZE_THREAD__
-    GTEST_SKIP() << "the installed gRPC is not built for ThreadSanitizer: it cannot see its locks";
-#endif
-
     std::string name =
         (std::filesystem::temp_directory_path() / "muster-coordinator-XXXXXX").string();
     folder_ = JobFolder(::mkdtemp(name.data()));

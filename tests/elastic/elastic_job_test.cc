@@ -35,7 +35,7 @@ class ElasticJob : public testing::TestWithParam<Transport> {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  JobSetup Setup(uint64_t steps, int min_workers, int max_workers) {
+  JobSetup SetupOf(uint64_t steps, int min_workers, int max_workers) {
     JobSetup setup;
     setup.options.steps = steps;
     setup.options.micro_batches = 12;
@@ -77,10 +77,10 @@ class ElasticJob : public testing::TestWithParam<Transport> {
 };
 
 TEST_P(ElasticJob, GivesTheSameBitsForEveryWorldSize) {
-  const RunResult expected = TrainAlone(Setup(40, 1, 1));
+  const RunResult expected = TrainAlone(SetupOf(40, 1, 1));
   EXPECT_GT(expected.misses, 0u) << "the test should exercise misses";
   for (const int workers : {1, 2, 3, 5, 8}) {
-    InProcessJob job(Setup(40, workers, workers));
+    InProcessJob job(SetupOf(40, workers, workers));
     job.Start();
     ExpectSame(job.WaitEnd(kLong), expected);
   }
@@ -90,7 +90,7 @@ TEST_P(ElasticJob, GivesTheSameBitsThroughDeathsAndResizes) {
   const uint64_t seed = std::random_device{}();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 random(seed);
-  JobSetup setup = Setup(400, 1, 3);
+  JobSetup setup = SetupOf(400, 1, 3);
   const RunResult expected = TrainAlone(setup);
   setup.compute_time = std::chrono::microseconds(100);
   setup.join = random() % 2 == 0 ? JoinMode::kFlat : JoinMode::kPlain;
@@ -119,7 +119,7 @@ TEST_P(ElasticJob, GivesTheSameBitsThroughDeathsAndResizes) {
 
 // Each join ends with a joiner that has caught up while the others trained on.
 TEST_P(ElasticJob, GivesTheSameBitsWhenJoinersFollow) {
-  JobSetup setup = Setup(400, 1, 3);
+  JobSetup setup = SetupOf(400, 1, 3);
   const RunResult expected = TrainAlone(setup);
   setup.compute_time = std::chrono::milliseconds(2);
   setup.join = JoinMode::kFlat;
@@ -137,7 +137,7 @@ TEST_P(ElasticJob, GivesTheSameBitsWhenJoinersFollow) {
 }
 
 TEST_P(ElasticJob, StopsAtOneStepAndResumesFromItsCheckpoint) {
-  JobSetup setup = Setup(300, 3, 3);
+  JobSetup setup = SetupOf(300, 3, 3);
   const RunResult expected = TrainAlone(setup);
   setup.checkpoint = folder_ / "checkpoints";
   setup.checkpoint_every = 50;
@@ -161,7 +161,7 @@ TEST_P(ElasticJob, StopsAtOneStepAndResumesFromItsCheckpoint) {
 }
 
 TEST_P(ElasticJob, StartsAgainWhenAllMembersAreLost) {
-  JobSetup setup = Setup(200, 2, 2);
+  JobSetup setup = SetupOf(200, 2, 2);
   const RunResult expected = TrainAlone(setup);
   setup.compute_time = std::chrono::microseconds(100);
   InProcessJob job(setup);

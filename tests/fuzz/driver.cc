@@ -21,7 +21,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/mutator.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef MUSTER_SANITIZED
 // An input of some KiB that makes a reader ask for so much is a find. NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern "C" const char* __asan_default_options() { return "max_allocation_size_mb=256"; }
 #endif

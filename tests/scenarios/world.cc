@@ -173,7 +173,7 @@ void World::Do(const std::string& who, std::vector<AgentAction> actions) {
 void World::StartProcess(const std::string& who) {
   Slot& slot = slots_[who];
   const uint64_t incarnation = ++incarnations_[who];
-  slot.process.emplace();
+  slot.process = Process{};
   slot.process->worker = std::make_unique<Worker>(who, incarnation, options_.program, *this);
   slot.agent->WorkerStarted(now_);
   slot.events.push_back(WorkerStarted{who, incarnation, 1000 + static_cast<int64_t>(incarnation)});
