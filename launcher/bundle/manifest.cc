@@ -114,7 +114,7 @@ Result<Manifest> Manifest::Create(std::vector<ManifestEntry> entries) {
 Result<Manifest> Manifest::Parse(std::string_view text) {
   std::vector<ManifestEntry> entries;
   try {
-    const json object = json::parse(text);
+    const json object = ParseIntegerJson(text);
     for (const json& file : object.at("files")) {
       ManifestEntry& entry = entries.emplace_back();
       file.at("path").get_to(entry.path);

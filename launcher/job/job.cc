@@ -4,6 +4,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "launcher/job/fields.h"
 #include "runtime/base/files.h"
 
 namespace muster {
@@ -121,7 +122,7 @@ std::string JobSpec::ToJson() const {
 
 Result<JobSpec> JobSpec::FromJson(std::string_view text) {
   auto parsed = Guarded<JobSpec>("job.json", [&] {
-    const json object = json::parse(text);
+    const json object = ParseIntegerJson(text);
     JobSpec spec;
     object.at("name").get_to(spec.name);
     object.at("id").get_to(spec.id);
@@ -168,7 +169,7 @@ Result<std::string> JobFolder::ReadSecret() const {
 Result<CoordinatorAddress> JobFolder::ReadCoordinator() const {
   MUSTER_ASSIGN(const std::string text, ReadFile(coordinator(), kMaxFileBytes));
   return Guarded<CoordinatorAddress>(coordinator().string(), [&] {
-    const json object = json::parse(text);
+    const json object = ParseIntegerJson(text);
     return CoordinatorAddress{object.at("address").get<std::string>(),
                               object.at("pid").get<int64_t>(), object.value("gateway", "")};
   });
@@ -190,7 +191,7 @@ Result<GatewayPlace> JobFolder::ReadGateway() const {
 Result<ClusterPlace> JobFolder::ReadCluster() const {
   MUSTER_ASSIGN(const std::string text, ReadFile(cluster(), kMaxFileBytes));
   return Guarded<ClusterPlace>(cluster().string(), [&] {
-    const json object = json::parse(text);
+    const json object = ParseIntegerJson(text);
     return ClusterPlace{object.at("kubeconfig").get<std::string>(),
                         object.at("context").get<std::string>(),
                         object.at("namespace").get<std::string>(),

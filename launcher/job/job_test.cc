@@ -41,6 +41,18 @@ TEST(JobSpec, RefusesWhatIsNotAJob) {
   EXPECT_EQ(JobSpec::FromJson("{\"name\": 3}").error().code, Code::kInvalidArgument);
 }
 
+TEST(JobSpec, RefusesNumbersThatNoIntegerCanHold) {
+  for (const std::string number : {"1.5", "1e30", "99999999999999999999", "-1e300"}) {
+    std::string text = SomeJob().ToJson();
+    const std::string field = "\"step_timeout_ms\": ";
+    const size_t at = text.find(field) + field.size();
+    text.replace(at, text.find(',', at) - at, number);
+    const auto spec = JobSpec::FromJson(text);
+    ASSERT_FALSE(spec) << number;
+    EXPECT_NE(spec.error().message.find("no integer"), std::string::npos) << number;
+  }
+}
+
 TEST(JobSpec, NamesTheFieldThatIsOutOfRange) {
   JobSpec spec = SomeJob();
   spec.max_workers = 4097;

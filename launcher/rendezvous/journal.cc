@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "launcher/job/fields.h"
 #include "launcher/rendezvous/state_json.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/files.h"
@@ -78,7 +79,7 @@ std::string ToPayload(const JournalContent& content) {
 
 Result<JournalContent> FromPayload(std::string_view payload) {
   try {
-    const json object = json::parse(payload);
+    const json object = ParseIntegerJson(payload);
     JournalContent content;
     object.at("port").get_to(content.port);
     if (!object.at("state").is_null()) content.state = StateFromJson(object.at("state"));

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "launcher/job/fields.h"
 #include "launcher/job/job.h"
 #include "launcher/rendezvous/coordinator.h"
 #include "launcher/rendezvous/journal.h"
@@ -42,7 +43,7 @@ Content ContentOf(int port, const std::optional<CoordinatorState>& state) {
 // What a record with this payload says; nothing if it says nothing that makes sense.
 std::optional<Content> ContentOf(std::string_view payload) {
   try {
-    const Content object = Content::parse(payload);
+    const Content object = ParseIntegerJson(payload);
     std::optional<CoordinatorState> state;
     if (!object.at("state").is_null()) state = StateFromJson(object.at("state"));
     return ContentOf(object.at("port").get<int>(), state);
@@ -61,16 +62,23 @@ File FileOf(Script& script) {
   File file;
   file.plain = (script.Number<uint8_t>() & 1) != 0;
   if (file.plain) file.bytes = "MUSTERJ1";
+  std::vector<std::string> torn;  // when they were whole
   while (!script.AtEnd()) {
     const auto part = static_cast<Part>(script.Number<uint8_t>() % uint8_t(Part::kCount));
     const std::string_view bytes = script.Bytes();
     std::string text = part == Part::kRaw ? std::string(bytes) : Record(bytes);
-    if (part == Part::kTornRecord) text.resize(text.size() * 3 / 4);
+    if (part == Part::kTornRecord) {
+      torn.push_back(text);
+      text.resize(text.size() * 3 / 4);
+    }
     if (part == Part::kRecord && file.last) file.last = ContentOf(bytes);
     file.bytes += text;
     // The beginning of one may be made whole by what follows.
     file.plain = file.plain && bytes.find("MREC") == bytes.npos && !bytes.ends_with('M') &&
                  !bytes.ends_with("MR") && !bytes.ends_with("MRE");
+  }
+  for (const std::string& whole : torn) {
+    file.plain = file.plain && file.bytes.find(whole) == file.bytes.npos;
   }
   return file;
 }

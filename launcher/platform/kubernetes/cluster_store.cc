@@ -1,5 +1,6 @@
 #include "launcher/platform/kubernetes/cluster_store.h"
 
+#include "launcher/job/fields.h"
 #include "launcher/platform/kubernetes/objects.h"
 #include "launcher/rendezvous/state_json.h"
 
@@ -19,7 +20,7 @@ Result<std::unique_ptr<ClusterStore>> ClusterStore::Open(RunRecord& record) {
   const std::string* const found = record.Find(kStateKey);
   if (found == nullptr) return store;
   try {
-    store->state_ = StateFromJson(json::parse(*found));
+    store->state_ = StateFromJson(ParseIntegerJson(*found));
     return store;
   } catch (const json::exception& error) {
     return WithHint(Err(Code::kDataLoss, "the key {} of the run's ConfigMap cannot be read: {}",
