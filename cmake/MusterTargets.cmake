@@ -22,7 +22,8 @@ option(MUSTER_WERROR "Warnings are errors" ON)
 add_library(muster_flags INTERFACE)
 target_include_directories(muster_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_link_libraries(muster_flags INTERFACE Threads::Threads)
-# No contraction: a multiply and an add stay two roundings, on every compiler and processor.
+# No contraction: a multiply and an add stay two roundings, on every compiler and processor. -pthread as GoogleTest and gRPC have it:
+# headers that are parsed once need the same flags everywhere.
 target_compile_options(muster_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -ffp-contract=off -pthread)
 # gRPC names some 70 shared libraries; a program that loads only those it needs starts 10 ms sooner.
 target_link_options(muster_flags INTERFACE -Wl,--as-needed)
@@ -36,7 +37,9 @@ endif()
 if(MUSTER_WERROR)
   target_compile_options(muster_flags INTERFACE -Werror)
 endif()
+set(hardly_optimised -O1)
 if(MUSTER_SANITIZE)
+  set(hardly_optimised -O0)
   # Of UBSan not what it asks at every access of a member, which takes half of the time to compile (a null pointer is fatal anyway; the
   # fuzzers keep the checks of alignment), nor what compares types of C++ with those of libraries that clang has not compiled.
   set(address_flags -fsanitize=address,undefined -fno-sanitize=null,object-size,vptr,function -fno-sanitize-recover=all)
@@ -49,12 +52,6 @@ if(MUSTER_SANITIZE)
   endif()
   target_compile_options(muster_flags INTERFACE ${sanitizer_flags} -fno-omit-frame-pointer)
   target_link_options(muster_flags INTERFACE ${sanitizer_flags})
-endif()
-
-if(MUSTER_SANITIZE)
-  set(hardly_optimised -O0)
-else()
-  set(hardly_optimised -O1)
 endif()
 
 # Headers that most sources include are parsed once for all that have the same flags. Every source names what it uses all the same:

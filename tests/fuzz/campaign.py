@@ -34,7 +34,7 @@ def campaign(target, build, seconds, cache):
              f"-rss_limit_mb={MOST_MEMORY_MIB}", "-malloc_limit_mb=256", f"-max_len={LONGEST_BYTES}",
              f"-artifact_prefix={found}/{target}-", "-print_final_stats=1", grown, CORPUS / target],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            env={**os.environ, "TMPDIR": scratch, "ASAN_OPTIONS": "allow_addr2line=1"})
+            env={**os.environ, "TMPDIR": scratch})
 
     def figure(name):
         numbers = re.findall(rf"stat::{name}:\s+(\d+)", done.stdout)

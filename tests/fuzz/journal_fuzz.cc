@@ -166,10 +166,17 @@ std::vector<Seed> Seeds() {
   endless.max_workers = 2'000'000'000;
   ScriptWriter edited;
   Add(edited.Number(uint8_t{1}), Part::kRecord, PayloadOf(endless));
-  return {{"file", whole.bytes()},
-          {"edited", edited.bytes()},
-          {"records", records.bytes()},
-          {"torn", torn.bytes()},
+  ScriptWriter fraction;
+  Add(fraction.Number(uint8_t{1}), Part::kRecord, R"({"port":0.5,"state":null})");
+  // What follows a torn record may be just what it lacks.
+  constexpr std::string_view kNonsense = "no JSON";
+  const std::string nonsense = Record(kNonsense);
+  ScriptWriter mended;
+  Add(mended.Number(uint8_t{1}), Part::kTornRecord, kNonsense);
+  Add(mended, Part::kRaw, nonsense.substr(nonsense.size() * 3 / 4));
+  return {{"file", whole.bytes()},        {"edited", edited.bytes()},
+          {"fraction", fraction.bytes()}, {"torn-made-whole", mended.bytes()},
+          {"records", records.bytes()},   {"torn", torn.bytes()},
           {"damaged", damaged.bytes()}};
 }
 
