@@ -28,7 +28,7 @@ help:
 	@echo 'make cluster-test  tests on a real Kubernetes control plane; skipped, with the reason, without root or Go'
 	@echo 'make cluster  starts such a cluster to run jobs on (NODES=4); make cluster-down stops it'
 	@echo 'make chaos    random faults against a real job, then compares the bits (SECONDS=600 SEED=7)'
-	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1 MEMBERS=50)'
+	@echo 'make sim      random histories of a simulated job (SEEDS=1000000 SEED=1 MEMBERS=3-50)'
 	@echo 'make planted-bugs  the simulation finds bugs that are planted into the code'
 	@echo 'make fuzz     fuzzes whatever reads bytes from outside, 60 s for each reader (SECONDS=600 ARGS="frames journal")'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'

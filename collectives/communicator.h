@@ -47,7 +47,8 @@ class Communicator {
   // that all ranks hold equal bits, but they change with the number of ranks. Integer sums wrap (two's complement).
   // Memory from Backend::Allocate is reduced without an extra copy.
   // Errors: kAborted (revoked here or by a peer, or a peer was lost: see lost_peer()), kDeadlineExceeded (a peer was
-  // silent for the operation timeout; also revokes), kInvalidArgument (counts differ; also revokes).
+  // silent for the heartbeat timeout, or brought nothing for the operation timeout; also revokes), kInvalidArgument (counts
+  // differ; also revokes).
   virtual Status AllReduce(std::span<float> values, ReduceOp op) = 0;
   virtual Status AllReduce(std::span<int32_t> values, ReduceOp op) = 0;
   virtual Status AllReduce(std::span<int64_t> values, ReduceOp op) = 0;
@@ -84,6 +85,9 @@ class Communicator {
 
   // The rank that this rank, or the peer that flooded the revocation, saw dying; nothing if no rank was at fault.
   virtual std::optional<int> lost_peer() const = 0;
+
+  // The ranks for whose heartbeats this rank has waited in vain, if that ended the communicator.
+  virtual std::vector<int> silent_peers() const { return {}; }
 };
 
 // The first element of slice `rank` when `count` elements are cut into `size` slices, aligned to 64 bytes of 4-byte elements.
@@ -100,7 +104,13 @@ struct ConnectRequest {
   int rank = 0;
   std::vector<Peer> peers;  // in rank order; peers[rank] is this process
   Duration connect_timeout = std::chrono::seconds(10);
-  Duration operation_timeout = std::chrono::seconds(60);  // silence of a peer inside an operation
+  Duration operation_timeout =
+      std::chrono::seconds(60);  // without data from a peer inside an operation
+  // A transport between machines sends every peer ten heartbeats in this time, whatever the process is busy with, and calls a peer
+  // lost that is needed and has been silent for longer. Zero: no heartbeats. Equal on all ranks.
+  Duration heartbeat_timeout{};
+  // Filled in if Connect() ends with kDeadlineExceeded: the ranks that are missing. May be null.
+  std::vector<int>* missing = nullptr;
 };
 
 // A process's end of a transport: its listener and its registered memory, alive across generations.

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "collectives/conformance_fixture.h"
+#include "runtime/base/pause.h"
 #include "runtime/base/unique_fd.h"
 
 extern char** environ;
@@ -42,6 +43,7 @@ class Rank {
       words >> command;
       if (command == "connect") Connect(words);
       if (command == "sum") Sum(words);
+      if (command == "rest") Rest(words);
       if (command == "close") communicator_.reset();
     }
   }
@@ -51,12 +53,12 @@ class Rank {
 
   static void Answer(const std::string& text) { std::cout << text << std::endl; }
 
-  // connect GENERATION RANK OPERATION_TIMEOUT_MS (ID ADDRESS)...
+  // connect GENERATION RANK HEARTBEAT_TIMEOUT_MS (ID ADDRESS)...
   void Connect(std::istringstream& words) {
     ConnectRequest request;
     int64_t timeout_ms = 0;
     words >> request.generation >> request.rank >> timeout_ms;
-    request.operation_timeout = milliseconds(timeout_ms);
+    request.heartbeat_timeout = milliseconds(timeout_ms);
     for (Peer peer; words >> peer.id >> peer.address;) request.peers.push_back(peer);
     auto communicator = backend_->Connect(request, {});
     if (!communicator) return Answer("error " + communicator.error().message);
@@ -84,6 +86,13 @@ class Rank {
       if (round == 0) Answer("running");
     }
     Answer("done");
+  }
+
+  // rest MS: takes part in nothing for so long.
+  static void Rest(std::istringstream& words) {
+    int64_t time_ms = 0;
+    words >> time_ms;
+    (void)PauseFor(milliseconds(time_ms), {});
   }
 
   std::unique_ptr<Backend> backend_;
@@ -159,13 +168,14 @@ class HostProcesses : public testing::TestWithParam<bool> {
   Child& child(int index) { return *children_[static_cast<size_t>(index)]; }
 
   // Builds a generation of these children, in rank order.
-  void Connect(uint64_t generation, const std::vector<int>& members, Duration operation_timeout) {
+  void Connect(uint64_t generation, const std::vector<int>& members,
+               Duration heartbeat_timeout = seconds(60)) {
     std::string peers;
     for (const int m : members) peers += fmt::format(" w-{} {}", m, child(m).address());
     for (size_t rank = 0; rank < members.size(); ++rank) {
       child(members[rank])
           .Write(fmt::format("connect {} {} {}{}", generation, rank,
-                             static_cast<int64_t>(Milliseconds(operation_timeout)), peers));
+                             static_cast<int64_t>(Milliseconds(heartbeat_timeout)), peers));
     }
     for (const int m : members) ASSERT_EQ(child(m).Read(), "connected");
   }
@@ -187,7 +197,7 @@ TEST_P(HostProcesses, SurvivorsOfAKillInTheMiddleNameTheLostRankAtOnce) {
   for (int victim = 0; victim < 4; ++victim) {
     children_.clear();
     Start(4);
-    Connect(1, {0, 1, 2, 3}, seconds(60));
+    Connect(1, {0, 1, 2, 3});
     StartSums({0, 1, 2, 3}, kEndless);
     child(victim).Signal(SIGKILL);
     const TimePoint killed = MonotonicNow();
@@ -213,13 +223,13 @@ TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWak
   int deadlines = 0;
   for (const int i : {0, 1, 3}) {
     const std::string answer = child(i).Read();
-    EXPECT_NE(answer.find("lost 2 because no data for 3.0 s"), std::string::npos) << answer;
+    EXPECT_NE(answer.find("lost 2 because no sign of life for 3.0 s"), std::string::npos) << answer;
     EXPECT_NE(answer.find("w-2"), std::string::npos) << answer;
     if (answer.starts_with("deadline exceeded")) ++deadlines;
   }
   EXPECT_GE(deadlines, 1);
 
-  Connect(2, {0, 1, 3}, seconds(60));
+  Connect(2, {0, 1, 3});
   for (const int i : {0, 1, 3}) child(i).Write("sum 30");
   for (const int i : {0, 1, 3}) EXPECT_EQ(child(i).Read(), "running");
   child(2).Signal(SIGCONT);
@@ -229,17 +239,26 @@ TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWak
   EXPECT_TRUE(woken.starts_with("aborted")) << woken;
 }
 
+// It rests three times as long as a stopped rank would be waited for.
+TEST_P(HostProcesses, ARankThatIsBusyElsewhereIsWaitedFor) {
+  Start(3);
+  Connect(1, {0, 1, 2}, seconds(2));
+  child(1).Write("rest 6000");
+  StartSums({0, 1, 2}, 3);
+  for (const int i : {0, 1, 2}) EXPECT_EQ(child(i).Read(), "done");
+}
+
 TEST_P(HostProcesses, GrowAndShrinkByGenerationsKeepTheSameProcesses) {
   Start(3);
-  Connect(1, {0}, seconds(60));
-  Connect(2, {0, 1}, seconds(60));
+  Connect(1, {0});
+  Connect(2, {0, 1});
   StartSums({0, 1}, 3);
   for (const int i : {0, 1}) EXPECT_EQ(child(i).Read(), "done");
-  Connect(3, {2, 0, 1}, seconds(60));
+  Connect(3, {2, 0, 1});
   StartSums({0, 1, 2}, 3);
   for (const int i : {0, 1, 2}) EXPECT_EQ(child(i).Read(), "done");
   child(0).Write("close");
-  Connect(4, {1, 2}, seconds(60));
+  Connect(4, {1, 2});
   StartSums({1, 2}, 3);
   for (const int i : {1, 2}) EXPECT_EQ(child(i).Read(), "done");
 }

@@ -40,6 +40,7 @@ class HostCommunicator : public Communicator {
   bool revoked() const override { return mesh_->revoked(); }
   std::string revoke_reason() const override { return mesh_->revoke_reason(); }
   std::optional<int> lost_peer() const override { return mesh_->lost_peer(); }
+  std::vector<int> silent_peers() const override { return mesh_->silent_peers(); }
 
  private:
   template <typename T>

@@ -194,14 +194,18 @@ class Gathering {
 
   tl::unexpected<Error> Missing() const {
     std::vector<std::string> missing;
+    std::vector<int> ranks;
     for (int peer = 0; peer < size(); ++peer) {
       const auto index = static_cast<size_t>(peer);
-      if (peer < request_.rank && !dials_[index].done()) {
-        missing.push_back(fmt::format("{}: {}", Name(peer), dials_[index].trouble()));
-      } else if (peer > request_.rank && !claimed_[index]) {
-        missing.push_back(fmt::format("{}: it has not connected to us", Name(peer)));
+      const bool below = peer < request_.rank;
+      if (peer == request_.rank || (below ? dials_[index].done() : claimed_[index].has_value())) {
+        continue;
       }
+      ranks.push_back(peer);
+      missing.push_back(fmt::format(
+          "{}: {}", Name(peer), below ? dials_[index].trouble() : "it has not connected to us"));
     }
+    if (request_.missing != nullptr) *request_.missing = ranks;
     const size_t count = missing.size();
     if (count > kMaxNamed) {
       missing.resize(kMaxNamed);

@@ -23,6 +23,7 @@ std::optional<std::string> Frame::Validate(size_t chunk_bytes, int size) const {
       return std::nullopt;
     case FrameType::kDone:
     case FrameType::kSegment:
+    case FrameType::kHeartbeat:
       return std::nullopt;
   }
   return fmt::format("frame type {}", static_cast<int>(type));

@@ -5,6 +5,7 @@
 //   kDone     the sender has finished reading `sequence` kShared messages of this connection
 //   kSegment  a descriptor comes along: segment `segment` of `bytes`
 //   kRevoke   the generation is over; `bytes` of reason follow, `rank` was lost (or kNobody)
+//   kHeartbeat  the sender's process runs
 //
 // Everything that arrives is untrusted: a header is checked by Validate() and then by the link that knows what it expects.
 #pragma once
@@ -19,7 +20,7 @@
 
 namespace muster::host {
 
-enum class FrameType : uint16_t { kInline = 1, kShared, kDone, kSegment, kRevoke };
+enum class FrameType : uint16_t { kInline = 1, kShared, kDone, kSegment, kRevoke, kHeartbeat };
 
 struct Frame {
   static constexpr uint32_t kMagic = 0x454d'5246;

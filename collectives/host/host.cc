@@ -42,8 +42,7 @@ class HostBackend : public Backend {
                                         static_cast<int>(i), chunk_bytes_, arena_);
     }
     MUSTER_ASSIGN(Wakeup wakeup, Wakeup::Create());
-    auto mesh = std::make_unique<Mesh>(request.generation, request.operation_timeout,
-                                       std::move(links), listener_, std::move(wakeup));
+    auto mesh = std::make_unique<Mesh>(request, std::move(links), listener_, std::move(wakeup));
     return std::make_unique<HostCommunicator>(request, chunk_bytes_, std::move(mesh));
   }
 

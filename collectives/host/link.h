@@ -25,16 +25,10 @@
 #include "collectives/host/frame.h"
 #include "collectives/host/handshake.h"
 #include "collectives/host/retirement.h"
+#include "collectives/host/trouble.h"
 #include "runtime/base/time.h"
 
 namespace muster::host {
-
-// Why a communicator must end.
-struct Trouble {
-  Code code = Code::kAborted;
-  std::string reason;
-  std::optional<int> lost_peer;
-};
 
 // Holds a posted message back until `*counter >= at_least`: results wait for their reduction, receives for free scratch.
 struct Gate {
@@ -69,6 +63,8 @@ class Link {
 
   // Sends what it can; with `answer`, also kDone for all shared messages that have been read.
   std::optional<Trouble> Write(bool answer);
+  // Sends a heartbeat, unless other bytes are on their way, which do as well.
+  void Beat();
   // Takes what has arrived.
   std::optional<Trouble> Read();
   // Goes on with a message that could not be taken before (nothing was posted for it, or its gate was closed).
@@ -90,7 +86,9 @@ class Link {
   uint64_t taken() const { return messages_taken_ - taken_before_; }
   // Something is wanted of the peer: it is not held up by a closed gate of ours.
   bool Waits() const { return NeedsPeer() && state_ != State::kBlocked; }
+  // When something of an operation passed last; when anything arrived last, a heartbeat perhaps.
   TimePoint last_activity() const { return last_activity_; }
+  TimePoint last_heard() const { return last_heard_; }
   // Whether a message has arrived since the last call.
   bool TakeArrived() { return std::exchange(arrived_, false); }
 
@@ -122,6 +120,7 @@ class Link {
   };
 
   // Sending (link_send.cc).
+  bool OnlyHeartbeatLeft() const;
   void Commit(const Outgoing& message);
   void Answer();
   Io SendPieces();
@@ -190,6 +189,7 @@ class Link {
   bool drained_ = false;  // the last Read() has seen everything that had arrived
   bool arrived_ = false;
   TimePoint last_activity_{};
+  TimePoint last_heard_{};
 };
 
 }  // namespace muster::host

@@ -50,7 +50,8 @@ std::optional<Trouble> Link::Read() {
     const Io io = ReceiveBytes();
     closed_ = io.closed;
     drained_ = io.would_block || io.closed;
-    if (io.bytes > 0) Touch();
+    if (io.bytes > 0) last_heard_ = MonotonicNow();
+    if (io.bytes > 0 && state_ != State::kHeader) Touch();
     budget -= std::min(budget, io.bytes);
     if (auto trouble = Parse()) return trouble;
   }
@@ -113,7 +114,10 @@ std::optional<Trouble> Link::Parse() {
 
 std::optional<Trouble> Link::OnFrame() {
   if (auto what = frame_.Validate(chunk_bytes_, connection_.key.size)) return Malformed(*what);
+  if (frame_.type != FrameType::kHeartbeat) Touch();
   switch (frame_.type) {
+    case FrameType::kHeartbeat:
+      return std::nullopt;
     case FrameType::kInline:
     case FrameType::kShared:
       return OnMessage();

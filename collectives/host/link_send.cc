@@ -32,12 +32,13 @@ void Link::Send(const Operation& operation, std::span<const std::byte> data, Gat
 }
 
 void Link::BeginOperation(TimePoint now) {
-  last_activity_ = now;
+  last_activity_ = last_heard_ = now;
   taken_before_ = messages_taken_;
 }
 
 bool Link::NeedsPeer() const {
-  const bool sending = !outgoing_.empty() || !pieces_.empty() || shared_answered_ != shared_sent_;
+  const bool sending = !outgoing_.empty() || (!pieces_.empty() && !OnlyHeartbeatLeft()) ||
+                       shared_answered_ != shared_sent_;
   const bool answering = shared_taken_ != shared_reported_;
   return sending || answering || !incoming_.empty();
 }
@@ -80,6 +81,19 @@ std::optional<Trouble> Link::Write(bool answer) {
     budget -= std::min(budget, io.bytes);
   }
   return std::nullopt;
+}
+
+void Link::Beat() {
+  if (broken_ || closed_ || !pieces_.empty()) return;
+  pieces_.push_back({Frame{.type = FrameType::kHeartbeat}, {}});
+  const Io io = SendPieces();
+  broken_ = io.closed;
+  if (!io.would_block && !io.closed) AdvancePieces(io.bytes);
+}
+
+// A peer that has closed need not get it.
+bool Link::OnlyHeartbeatLeft() const {
+  return pieces_.size() == 1 && pieces_.front().header.type == FrameType::kHeartbeat;
 }
 
 void Link::Commit(const Outgoing& message) {

@@ -57,6 +57,11 @@ void Listener::Retire(RetiredConnection connection) {
   wakeup_.Signal();
 }
 
+void Listener::StartHeartbeat(const void* of, Duration interval, std::function<void()> beat) {
+  heartbeats_.Start(of, interval, std::move(beat), MonotonicNow());
+  wakeup_.Signal();
+}
+
 void Listener::Serve(std::stop_token stop) {
   while (!stop.stop_requested()) {
     Wait();
@@ -67,6 +72,7 @@ void Listener::Serve(std::stop_token stop) {
     AdvanceHandshakes(now);
     parking_.Expire(now);
     retirement_.Advance(now);
+    heartbeats_.Advance(now);
   }
   retirement_.Advance(MonotonicNow());
 }
@@ -89,7 +95,8 @@ TimePoint Listener::NextDeadline(TimePoint now) const {
   TimePoint next = now + std::chrono::hours(1);
   if (!unproven_.empty()) next = std::min(next, unproven_.front().deadline);
   if (accept_again_ > now) next = std::min(next, accept_again_);
-  for (const auto& deadline : {parking_.NextExpiry(), retirement_.NextDeadline()}) {
+  for (const auto& deadline :
+       {parking_.NextExpiry(), retirement_.NextDeadline(), heartbeats_.NextDeadline()}) {
     if (deadline) next = std::min(next, *deadline);
   }
   return next;

@@ -1,10 +1,11 @@
 // Listener: a process's ear. It accepts connections on TCP and on an abstract Unix socket, makes them prove themselves, and
-// parks them for Connect(); it also sees retired connections off.
+// parks them for Connect(); it also sees retired connections off, and sends heartbeats.
 //
 // Threading: safe from any thread; the work is done by one thread of its own, which ends with the listener.
 // Limits: kMaxHandshakes unproven connections at a time, the oldest makes room; each has kHandshakeTime.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "collectives/host/address.h"
 #include "collectives/host/handshake.h"
+#include "collectives/host/heartbeats.h"
 #include "collectives/host/host.h"
 #include "collectives/host/parking.h"
 #include "collectives/host/retirement.h"
@@ -34,6 +36,10 @@ class Listener {
   // Sees `connection` off in the background.
   void Retire(RetiredConnection connection);
 
+  // See Heartbeats.
+  void StartHeartbeat(const void* of, Duration interval, std::function<void()> beat);
+  void EndHeartbeat(const void* of) { heartbeats_.End(of); }
+
  private:
   struct Unproven {
     Handshake handshake;
@@ -55,6 +61,7 @@ class Listener {
   UniqueFd local_;  // invalid without shared memory
   Parking parking_;
   Retirement retirement_;
+  Heartbeats heartbeats_;
   // Only for thread_:
   std::list<Unproven> unproven_;  // oldest first
   TimePoint accept_again_{};      // no descriptors were free until then

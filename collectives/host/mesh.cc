@@ -8,15 +8,27 @@
 
 namespace muster::host {
 
-Mesh::Mesh(uint64_t generation, Duration silence_timeout, std::vector<std::unique_ptr<Link>> links,
+namespace {
+
+constexpr int kBeatsInTimeout = 10;
+
+}  // namespace
+
+Mesh::Mesh(const ConnectRequest& request, std::vector<std::unique_ptr<Link>> links,
            std::shared_ptr<Listener> listener, Wakeup wakeup)
-    : generation_(generation),
-      silence_timeout_(silence_timeout),
+    : generation_(request.generation),
+      operation_timeout_(request.operation_timeout),
+      heartbeat_timeout_(request.heartbeat_timeout),
       listener_(std::move(listener)),
       wakeup_(std::move(wakeup)),
-      links_(std::move(links)) {}
+      links_(std::move(links)) {
+  if (heartbeat_timeout_ == Duration::zero()) return;
+  next_beat_ = MonotonicNow();
+  listener_->StartHeartbeat(this, heartbeat_timeout_ / kBeatsInTimeout, [this] { Beat(); });
+}
 
 Mesh::~Mesh() {
+  listener_->EndHeartbeat(this);
   for (auto& link : links_) {
     auto retired = link ? std::move(*link).Retire("") : std::nullopt;
     if (retired) listener_->Retire(std::move(*retired));
@@ -61,12 +73,41 @@ std::optional<int> Mesh::lost_peer() const {
   return end_ ? end_->lost_peer : std::nullopt;
 }
 
-bool Mesh::Enter() {
+std::vector<int> Mesh::silent_peers() const {
   std::lock_guard lock(mutex_);
+  return end_ ? end_->silent_peers : std::vector<int>();
+}
+
+bool Mesh::Enter() {
+  std::unique_lock lock(mutex_);
+  beating_over_.wait(lock, [this] { return !beating_; });
   MUSTER_CHECK(!busy_ || end_, "two operations at once on generation {}", generation_);
   if (end_) return false;
   busy_ = true;
   return true;
+}
+
+// While an operation runs, its thread does this: it alone knows what is half sent.
+void Mesh::Beat() {
+  {
+    std::lock_guard lock(mutex_);
+    if (busy_ || end_) return;
+    busy_ = beating_ = true;
+  }
+  BeatLinks(MonotonicNow());
+  (void)Leave(std::nullopt);
+  {
+    std::lock_guard lock(mutex_);
+    beating_ = false;
+  }
+  beating_over_.notify_all();
+}
+
+void Mesh::BeatLinks(TimePoint now) {
+  next_beat_ = now + heartbeat_timeout_ / kBeatsInTimeout;
+  for (auto& link : links_) {
+    if (link) link->Beat();
+  }
 }
 
 // The one way out: a revocation that came while the links were in use is passed on here.
@@ -134,7 +175,8 @@ std::optional<Trouble> Mesh::Wait(const std::string& name, bool block) {
   poll_set_.assign(1, {.fd = wakeup_.fd(), .events = POLLIN});
   for (const auto& link : links_) poll_set_.push_back(link ? link->PollEntry() : pollfd{.fd = -1});
   const TimePoint asked = MonotonicNow();
-  const int timeout = block ? PollTimeout(NextSilence(), asked) : 0;
+  if (asked >= next_beat_) BeatLinks(asked);
+  const int timeout = block ? PollTimeout(std::min(NextSilence(), next_beat_), asked) : 0;
   const int ready = ::poll(poll_set_.data(), poll_set_.size(), timeout);
   if (ready <= 0) return block ? CheckSilence(name, asked) : std::nullopt;
   for (size_t i = 0; i < links_.size(); ++i) {
@@ -148,26 +190,50 @@ std::optional<Trouble> Mesh::Wait(const std::string& name, bool block) {
 TimePoint Mesh::NextSilence() const {
   TimePoint next = TimePoint::max();
   for (const auto& link : links_) {
-    if (link && link->Waits()) next = std::min(next, link->last_activity() + silence_timeout_);
+    if (!link || !link->Waits()) continue;
+    next = std::min(next, link->last_activity() + operation_timeout_);
+    if (heartbeat_timeout_ > Duration::zero()) {
+      next = std::min(next, link->last_heard() + heartbeat_timeout_);
+    }
   }
   return next;
 }
 
-// Peers that themselves wait for a silent one become silent too. The culprits are those that have got the least far.
 std::optional<Trouble> Mesh::CheckSilence(const std::string& name, TimePoint asked) const {
-  std::vector<const Link*> silent;
-  for (const auto& link : links_) {
-    if (!link || !link->Waits() || asked < link->last_activity() + silence_timeout_) continue;
-    if (!silent.empty() && link->taken() < silent.front()->taken()) silent.clear();
-    if (silent.empty() || link->taken() == silent.front()->taken()) silent.push_back(link.get());
+  if (heartbeat_timeout_ > Duration::zero()) {
+    const auto silent = Overdue(asked, heartbeat_timeout_, &Link::last_heard);
+    if (!silent.empty()) {
+      Trouble trouble = Blame(silent, "sign of life", heartbeat_timeout_, name);
+      for (const Link* link : silent) trouble.silent_peers.push_back(link->rank());
+      return trouble;
+    }
   }
-  if (silent.empty()) return std::nullopt;
+  auto late = Overdue(asked, operation_timeout_, &Link::last_activity);
+  if (late.empty()) return std::nullopt;
+  // Peers that themselves wait for a late one bring nothing either. The culprits are those that have got the least far.
+  const uint64_t least = (*std::ranges::min_element(late, {}, &Link::taken))->taken();
+  std::erase_if(late, [least](const Link* link) { return link->taken() > least; });
+  return Blame(late, "data", operation_timeout_, name);
+}
+
+std::vector<const Link*> Mesh::Overdue(TimePoint asked, Duration timeout,
+                                       TimePoint (Link::*last)() const) const {
+  std::vector<const Link*> overdue;
+  for (const auto& link : links_) {
+    if (link && link->Waits() && asked >= (*link.*last)() + timeout) overdue.push_back(link.get());
+  }
+  return overdue;
+}
+
+Trouble Mesh::Blame(const std::vector<const Link*>& links, std::string_view wanted,
+                    Duration timeout, const std::string& name) {
   std::vector<std::string> names;
-  for (const Link* link : silent) names.push_back(link->name());
-  return Trouble{Code::kDeadlineExceeded,
-                 fmt::format("no data for {:.1f} s in {} from {}", Seconds(silence_timeout_), name,
-                             fmt::join(names, ", ")),
-                 silent.size() == 1 ? std::optional(silent.front()->rank()) : std::nullopt};
+  for (const Link* link : links) names.push_back(link->name());
+  return {Code::kDeadlineExceeded,
+          fmt::format("no {} for {:.1f} s in {} from {}", wanted, Seconds(timeout), name,
+                      fmt::join(names, ", ")),
+          links.size() == 1 ? std::optional(links.front()->rank()) : std::nullopt,
+          {}};
 }
 
 }  // namespace muster::host

@@ -56,6 +56,7 @@ std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpe
       fmt::format("MUSTER_CHECKPOINT_EVERY={}", spec.checkpoint_every),
       fmt::format("MUSTER_RESUME={}", spec.resume ? 1 : 0),
       fmt::format("MUSTER_STEP_TIMEOUT_MS={}", spec.step_timeout_ms),
+      fmt::format("MUSTER_HEARTBEAT_TIMEOUT_MS={}", spec.heartbeat_timeout_ms),
   };
   changes.insert(changes.end(), ours.begin(), ours.end());
   // Workers share the machine's cores; one thread each unless the user says otherwise.

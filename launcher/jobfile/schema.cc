@@ -139,13 +139,15 @@ std::vector<Field> MakeFields() {
       {.path = "heartbeat_timeout_ms",
        .kind = Kind::kNumber,
        .standard = "3000",
-       .help = "silence after which a worker is evicted",
+       .help = "silence after which a worker is evicted; a third of it is enough if its peers miss "
+               "it too",
        .low = 100,
        .high = 600'000},
       {.path = "step_timeout_ms",
        .kind = Kind::kNumber,
        .standard = "60000",
-       .help = "longest step of a worker",
+       .help = "longest step of a worker; where others wait, ten times the longest so far (15 s at "
+               "least) if that is less",
        .low = 100,
        .high = kDayMs},
       {.path = "start_timeout_ms",

@@ -27,8 +27,10 @@
 #include "launcher/rendezvous/coordinator_events.h"
 #include "launcher/rendezvous/coordinator_options.h"
 #include "launcher/rendezvous/coordinator_state.h"
+#include "launcher/rendezvous/coordinator_worker.h"
 #include "launcher/rendezvous/job_status.h"
 #include "launcher/rendezvous/rank_index.h"
+#include "launcher/rendezvous/sides.h"
 #include "runtime/base/time.h"
 #include "runtime/core/protocol.h"
 
@@ -51,35 +53,7 @@ class Coordinator {
   bool finished() const { return finished_; }
 
  private:
-  struct Worker {
-    Hello hello;
-    bool connected = false;       // its order stream is open
-    bool registered = false;      // this incarnation has said hello
-    bool awaited = false;         // a member that a restored coordinator has not heard of yet
-    bool told_to_rejoin = false;  // it reports although it was given up
-    bool evicted = false;         // until it says hello again as a joiner
-    bool hung = false;            // evicted because its step did not end
-    bool restart_sent = false;    // the agent was told to kill and restart it
-    bool waiting = false;
-    TimePoint last_seen{};
-    TimePoint evicted_at{};
-    TimePoint busy_since{};    // computing since then; meaningful while not waiting
-    uint64_t incarnation = 0;  // newest known
-    uint64_t generation = 0;   // it is active in
-    uint64_t prepared = 0;
-    uint64_t revoked = 0;  // highest generation it has reported dead
-    uint64_t step = 0;
-    bool has_state = false;
-    double step_seconds = 0;
-    int64_t pid = 0;
-    bool running = false;     // the agent says the process exists
-    uint64_t member_as = 0;   // newest incarnation that was a member of an active generation
-    uint64_t crashed_at = 0;  // the job's highest step when it crashed last
-    int exits = 0;            // in a row without committing a step after that one
-    int kills = 0;
-    std::string lost_by;       // peer that reported losing it
-    bool slot_failed = false;  // crash loop: not restarted any more
-  };
+  using Worker = WorkerRecord;
   using Workers = std::map<std::string, Worker>;
   // The change under way, for its event.
   struct Change {
@@ -137,13 +111,20 @@ class Coordinator {
   void OpenChange(const Generation& generation, bool urgent, const std::string& reason);
   void CloseChange();
 
+  // coordinator_evictions.cc
+  void EvictSilent();
+  Duration StepDeadline() const;
+  void CutOff(const std::vector<std::string>& members, const std::vector<std::string>& side);
+  void Bar(const std::string& id);
+  static void Unbar(Worker& worker) { worker.bar = {}, worker.barred_until = {}; }
+  bool IsBarred(const Worker& worker) const { return now_ < worker.barred_until; }
+
   // coordinator_status.cc
   Phase CurrentPhase() const;
   std::string_view StateOf(const std::string& slot, const Worker& worker) const;
 
   // decide.cc: looks at everything and does what follows.
   void Decide();
-  void EvictSilent();
   void CheckFinished();
   void DecideStart();
   void DecideRecovery();
@@ -177,6 +158,9 @@ class Coordinator {
   std::vector<CoordinatorAction> actions_;
   TimePoint now_;                          // of the event being handled
   bool nothing_follows_ = false;           // from it, but what the next tick finds too
+  Unreachable unreachable_;                // among the members of the active generation
+  Duration longest_step_{};                // that a member has computed on and ended,
+  int steps_measured_ = 0;                 // of so many
   std::optional<Change> change_;           // from the order until all members have resumed
   std::vector<std::string> last_members_;  // of the last generation that trained
   bool active_dead_ = false;               // the active generation was revoked or lost a member

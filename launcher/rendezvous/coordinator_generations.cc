@@ -31,8 +31,10 @@ void Coordinator::Propose(std::vector<std::string> members, bool urgent,
   }
   OpenChange(generation, urgent, reason);
   if (urgent) active_dead_ = false;
+  unreachable_.clear();
   for (const std::string& id : members) {
     workers_.at(id).busy_since = now_;
+    workers_.at(id).lost_by.clear();
     if (urgent) workers_.at(id).member_as = workers_.at(id).incarnation;
   }
   PersistState();
@@ -97,6 +99,9 @@ void Coordinator::OpenChange(const Generation& generation, bool urgent, const st
 void Coordinator::CloseChange() {
   const MembershipChange& record = change_->record;
   last_members_ = record.members_after;
+  for (auto& [id, worker] : workers_) {
+    if (IsActive(id, worker)) Unbar(worker);
+  }
   actions_.push_back(EmitEvent{"membership", change_->generation,
                                fmt::format("generation {}: {} -> {} workers at step {}: {}",
                                            change_->generation, record.members_before.size(),

@@ -48,6 +48,7 @@ Phase Coordinator::CurrentPhase() const {
 
 std::string_view Coordinator::StateOf(const std::string& slot, const Worker& worker) const {
   if (worker.slot_failed) return "crash-loop";
+  if (IsBarred(worker)) return "cut-off";
   if (worker.evicted) return "evicted";
   if (results_.contains(slot)) return "finished";
   if (InActive(slot)) return state_.proposed && !InProposed(slot) ? "leaving" : "training";

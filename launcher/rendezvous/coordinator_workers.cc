@@ -23,6 +23,7 @@ void Coordinator::On(const WorkerHello& event) {
   }
   Worker& worker = workers_[hello.worker];
   if (hello.incarnation < worker.incarnation) return;
+  if (hello.incarnation > worker.incarnation) Unbar(worker);
   if (hello.incarnation > worker.incarnation && (worker.registered || worker.awaited)) {
     Lose(hello.worker, fmt::format("{} was started again", hello.worker), worker.last_seen);
   }
@@ -179,7 +180,12 @@ void Coordinator::TakeFigures(Worker& worker, const Report& report) {
   if (worker.has_state && report.step > std::max(worker.step, worker.crashed_at)) {
     worker.exits = worker.kills = 0;
   }
-  if (report.waiting || worker.waiting || report.step != worker.step) worker.busy_since = now_;
+  const bool ended = report.waiting || report.step != worker.step;
+  if (ended && !worker.waiting && IsActive(report.worker, worker)) {
+    longest_step_ = std::max(longest_step_, now_ - worker.busy_since);
+    ++steps_measured_;
+  }
+  if (ended || worker.waiting) worker.busy_since = now_;
   worker.waiting = report.waiting;
   worker.step = report.step;
   worker.has_state = report.has_state;
@@ -223,6 +229,9 @@ void Coordinator::OnRevoked(Worker& worker, const Report& report) {
   if (!state_.active || report.generation < state_.active->number || !InActive(report.worker))
     return;
   MarkActiveDead(report.message, now_);
+  for (const std::string& silent : report.unreachable) {
+    if (InActive(silent)) workers_.at(silent).lost_by = report.worker;
+  }
   const auto lost = workers_.find(report.lost);
   if (lost == workers_.end() || !InActive(report.lost)) return;
   lost->second.lost_by = report.worker;
@@ -236,11 +245,17 @@ void Coordinator::OnRevoked(Worker& worker, const Report& report) {
 
 void Coordinator::OnBuildFailed(const Report& report) {
   if (state_.proposed && state_.proposed->number == report.generation) {
+    // Whoever trains is not to blame.
+    for (const std::string& other : report.unreachable) {
+      const std::string& joiner = InActive(other) ? report.worker : other;
+      if (!InActive(joiner) && workers_.contains(joiner)) Bar(joiner);
+    }
     DropProposal(report.message);
   } else if (state_.active && state_.active->number == report.generation) {
     MarkActiveDead(fmt::format("{} could not connect: {}", report.worker, report.message), now_);
     Worker& worker = workers_[report.worker];
     worker.revoked = std::max(worker.revoked, report.generation);
+    unreachable_[report.worker] = {report.unreachable.begin(), report.unreachable.end()};
   }
 }
 

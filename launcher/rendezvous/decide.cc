@@ -17,7 +17,6 @@ namespace {
 // How long a member whose order stream is cut may take to come back before a recovery goes on without it.
 constexpr auto kLimbo = std::chrono::milliseconds(300);
 constexpr size_t kNamedAtMost = 8;  // missing workers, in a sentence
-
 // "w-12": what comes before the number, and the number.
 std::pair<std::string_view, int64_t> Parts(std::string_view slot) {
   const size_t begin = slot.rfind('-') + 1;
@@ -105,7 +104,8 @@ std::vector<std::string> Coordinator::Chosen() const {
   std::vector<std::string> chosen;
   for (const std::string& slot : TargetSlots()) {
     const auto found = workers_.find(slot);
-    if (found != workers_.end() && Usable(found->second)) chosen.push_back(slot);
+    if (found == workers_.end() || !Usable(found->second)) continue;
+    if (!IsBarred(found->second)) chosen.push_back(slot);
   }
   return chosen;
 }
@@ -120,6 +120,7 @@ std::string Coordinator::MissingSentence() const {
     if (found != workers_.end()) {
       const Worker& worker = found->second;
       why = worker.slot_failed        ? "crash loop"
+            : IsBarred(worker)        ? "cut off"
             : worker.evicted          ? "silent"
             : worker.running          ? "has not joined yet"
             : worker.incarnation != 0 ? "restarting"
@@ -133,38 +134,6 @@ std::string Coordinator::MissingSentence() const {
   if (missing.empty()) missing.push_back("the platform to bring more");
   return fmt::format("{} of {} workers are here; waiting for {}", chosen.size(), state_.max_workers,
                      fmt::join(missing, ", "));
-}
-
-void Coordinator::EvictSilent() {
-  for (auto& [id, worker] : workers_) {
-    const bool member = IsActive(id, worker);
-    const auto silence = now_ - worker.last_seen;
-    if (worker.awaited && silence > options_.heartbeat_timeout) {
-      Lose(id, fmt::format("{} did not come back within {:.1f} s", id, Seconds(silence)),
-           worker.last_seen);
-    } else if ((member || InProposed(id)) && worker.registered && !worker.evicted) {
-      const auto busy = now_ - worker.busy_since;
-      if (silence > options_.heartbeat_timeout) {
-        Evict(id, fmt::format("{} was silent for {:.1f} s", id, Seconds(silence)),
-              worker.last_seen);
-      } else if (member && !worker.waiting && busy > options_.step_timeout) {
-        Evict(
-            id,
-            fmt::format("{} has computed for {:.1f} s without ending its step", id, Seconds(busy)),
-            worker.busy_since);
-        worker.hung = true;
-      }
-    }
-    if (!worker.evicted || worker.restart_sent) continue;
-    // It may get over its long step and come back, while others train. When nobody does, that is not worth waiting for.
-    const auto evicted_for = now_ - worker.evicted_at;
-    if (evicted_for > options_.hang_grace || (worker.hung && !state_.active)) {
-      worker.restart_sent = true;
-      actions_.push_back(SendAgent{id, SendAgent::Kind::kRestartWorker,
-                                   fmt::format("{} did not come back {:.0f} s after its eviction",
-                                               id, Seconds(evicted_for))});
-    }
-  }
 }
 
 void Coordinator::CheckFinished() {
@@ -222,6 +191,8 @@ void Coordinator::DecideRecovery() {
   const Generation& active = *state_.active;
   std::vector<std::string> survivors;
   bool somebody_lost = false;
+  bool somebody_barred = false;
+  bool suspect = false;
   bool somebody_in_limbo = false;
   bool all_know = true;
   for (const Member& member : active.members) {
@@ -236,12 +207,25 @@ void Coordinator::DecideRecovery() {
       continue;
     }
     const Worker& worker = workers_.at(member.worker);
+    if (IsBarred(worker)) {
+      somebody_lost = somebody_barred = true;
+      continue;
+    }
+    const auto silence = now_ - worker.last_seen;
     if (!worker.connected) somebody_in_limbo = true;
-    if (worker.revoked < active.number) all_know = false;
+    if (worker.revoked < active.number) {
+      all_know = false;
+      // EvictSilent() ends this.
+      if (!worker.lost_by.empty() && silence > options_.heartbeat_timeout / 10) suspect = true;
+    }
     survivors.push_back(member.worker);
   }
   const auto dead_for = now_ - known_;
   message_ = fmt::format("generation {} is over: {}", active.number, cause_);
+  if (survivors.empty() && somebody_barred) {  // they hold the state
+    message_ += "; waiting for members that are cut off";
+    return;
+  }
   if (survivors.empty()) {
     Emit("all-lost",
          fmt::format("all members of generation {} are lost ({}); the next ones restore the "
@@ -255,11 +239,12 @@ void Coordinator::DecideRecovery() {
     if (state_.stop_requested) DecideStart();
     return;
   }
-  if (somebody_in_limbo && dead_for < kLimbo) return;
+  if (suspect || (somebody_in_limbo && dead_for < kLimbo)) return;
   // Who died is not known yet: the agent or the heartbeat will tell.
   if (!somebody_lost && !all_know && dead_for < options_.heartbeat_timeout) return;
   std::erase_if(survivors, [&](const std::string& id) { return !workers_.at(id).connected; });
-  std::vector<std::string> members = survivors;
+  std::vector<std::string> members = LargestSide(survivors, unreachable_);
+  CutOff(survivors, members);
   if (static_cast<int>(members.size()) < Quorum()) members = Chosen();
   if (static_cast<int>(members.size()) < Quorum() || members.empty()) {
     message_ += "; below the minimum: " + MissingSentence();

@@ -1,6 +1,7 @@
 #include "runtime/core/member.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace muster {
 
@@ -49,9 +50,7 @@ void MemberCore::DropOrdered(std::vector<MemberAction>& actions) {
 std::vector<MemberAction> MemberCore::OnGeneration(const Order& order) {
   const uint64_t number = order.generation.number;
   // A coordinator that repeats the order has not heard, or has forgotten in its death, that it failed here.
-  if (number == failed_) {
-    return {SendReport{MakeBuildFailed(number, failure_)}};
-  }
+  if (number == failure_.generation) return {SendReport{failure_}};
   if (number <= highest_seen_) return {};  // an old order, or a repeated one
   highest_seen_ = number;
   std::vector<MemberAction> actions;
@@ -72,10 +71,11 @@ std::vector<MemberAction> MemberCore::OnGeneration(const Order& order) {
   return actions;
 }
 
-Report MemberCore::MakeBuildFailed(uint64_t number, const std::string& reason) {
-  failed_ = number;
-  failure_ = reason;
-  return MakeReport(Report::Kind::kBuildFailed, number, reason);
+SendReport MemberCore::SayBuildFailed(uint64_t number, const std::string& reason,
+                                      std::vector<std::string> unreachable) {
+  failure_ = MakeReport(Report::Kind::kBuildFailed, number, reason);
+  failure_.unreachable = std::move(unreachable);
+  return {failure_};
 }
 
 std::vector<MemberAction> MemberCore::OnRejoin(const std::string& reason) {
@@ -98,26 +98,29 @@ std::vector<MemberAction> MemberCore::OnBuilt(uint64_t number) {
   return {};
 }
 
-std::vector<MemberAction> MemberCore::OnBuildFailed(uint64_t number, const std::string& reason) {
+std::vector<MemberAction> MemberCore::OnBuildFailed(uint64_t number, const std::string& reason,
+                                                    std::vector<std::string> unreachable) {
   if (number != ordered_.number) return {};
   ordered_ = {};
   prepared_ = 0;
-  return {SendReport{MakeBuildFailed(number, reason)}};
+  return {SayBuildFailed(number, reason, std::move(unreachable))};
 }
 
 std::vector<MemberAction> MemberCore::OnBroken(uint64_t generation, const std::string& reason,
-                                               const std::string& lost) {
+                                               const std::string& lost,
+                                               std::vector<std::string> silent) {
   if (generation != active_ || broken_ || released_) return {};
   broken_ = true;
   revoked_ = std::max(revoked_, generation);
-  std::vector<MemberAction> actions = {
-      SendReport{MakeReport(Report::Kind::kRevoked, generation, reason, lost)}};
+  Report report = MakeReport(Report::Kind::kRevoked, generation, reason, lost);
+  report.unreachable = std::move(silent);
+  std::vector<MemberAction> actions = {SendReport{std::move(report)}};
   if (urgent_) return actions;
   // A planned generation can no longer be voted for. Said, because the coordinator may know of no death: for it, this worker
   // may be a joiner from a generation that it had given up.
   const uint64_t planned = ordered_has_me() ? ordered_.number : 0;
   DropOrdered(actions);
-  if (planned != 0) actions.push_back(SendReport{MakeBuildFailed(planned, reason)});
+  if (planned != 0) actions.push_back(SayBuildFailed(planned, reason, {}));
   return actions;
 }
 

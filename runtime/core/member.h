@@ -54,10 +54,13 @@ class MemberCore {
 
   std::vector<MemberAction> OnOrder(const Order& order);
   std::vector<MemberAction> OnBuilt(uint64_t number);
-  std::vector<MemberAction> OnBuildFailed(uint64_t number, const std::string& reason);
-  // The communicator of `generation` is dead; `lost` is the worker seen dying, or empty.
+  // `unreachable`: the members that did not connect.
+  std::vector<MemberAction> OnBuildFailed(uint64_t number, const std::string& reason,
+                                          std::vector<std::string> unreachable = {});
+  // The communicator of `generation` is dead; `lost` is the worker seen dying, or empty; `silent` those that were waited for in
+  // vain.
   std::vector<MemberAction> OnBroken(uint64_t generation, const std::string& reason,
-                                     const std::string& lost);
+                                     const std::string& lost, std::vector<std::string> silent = {});
   // The trainer takes the communicator of `number` and leaves what was before; it waits there for the others. False if it must
   // not: a vote may decide for a generation after this worker has been told to rejoin, or to enter a newer one without a vote.
   [[nodiscard]] bool OnEntering(uint64_t number);
@@ -83,7 +86,8 @@ class MemberCore {
   std::vector<MemberAction> OnGeneration(const Order& order);
   std::vector<MemberAction> OnRejoin(const std::string& reason);
   void DropOrdered(std::vector<MemberAction>& actions);
-  Report MakeBuildFailed(uint64_t number, const std::string& reason);
+  SendReport SayBuildFailed(uint64_t number, const std::string& reason,
+                            std::vector<std::string> unreachable);
 
   const std::string worker_;
   uint64_t active_ = 0;
@@ -95,8 +99,7 @@ class MemberCore {
   bool urgent_ = false;    // the ordered generation needs no vote
   uint64_t prepared_ = 0;  // == ordered_.number once built
   Generation ordered_;     // number 0: none pending
-  uint64_t failed_ = 0;    // the last generation that could not be built, and why
-  std::string failure_;
+  Report failure_;         // of the last generation that could not be built; 0: none
   bool stop_requested_ = false;
   bool released_ = false;
 };

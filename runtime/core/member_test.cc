@@ -13,20 +13,20 @@ struct Describe {
     return fmt::format("build {}", a.generation.number);
   }
   std::string operator()(const DiscardBuild& a) const {
-    return fmt::format("discard {}", a.number);
+    return "discard " + std::to_string(a.number);
   }
   std::string operator()(const RevokeActive& a) const { return "revoke: " + a.reason; }
   std::string operator()(const EnterGeneration& a) const {
-    return fmt::format("enter {}", a.number);
+    return "enter " + std::to_string(a.number);
   }
   std::string operator()(const SayHello&) const { return "hello"; }
   std::string operator()(const Leave& a) const { return "leave: " + a.reason; }
   std::string operator()(const SendReport& a) const {
-    const char* kind = a.report.kind == Report::Kind::kRevoked       ? "revoked"
-                       : a.report.kind == Report::Kind::kBuildFailed ? "build failed"
-                                                                     : "?";
-    return fmt::format("report {} {} lost '{}': {}", kind, a.report.generation, a.report.lost,
-                       a.report.message);
+    const Report& r = a.report;
+    const char* kind = r.kind == Report::Kind::kRevoked ? "revoked" : "build failed";
+    return fmt::format("report {} {} lost '{}'{}{}: {}", kind, r.generation, r.lost,
+                       r.unreachable.empty() ? "" : " unreachable ", fmt::join(r.unreachable, " "),
+                       r.message);
   }
 };
 
@@ -223,9 +223,9 @@ TEST(MemberCore, IgnoresAnOrderOlderThanOneItHasSeen) {
 TEST(MemberCore, NeverEntersAGenerationItHasGivenUp) {
   MemberCore core = Active(1);
   core.OnOrder(Planned(2));
-  core.OnBuildFailed(2, "no route");
-  EXPECT_EQ(Text(core.OnOrder(Planned(2))), Lines{"report build failed 2 lost '': no route"})
-      << "who repeats the order does not know";
+  core.OnBuildFailed(2, "no route", {"w-1"});
+  const Lines repeated = {"report build failed 2 lost '' unreachable w-1: no route"};
+  EXPECT_EQ(Text(core.OnOrder(Planned(2))), repeated) << "who repeats the order does not know";
   EXPECT_EQ(Text(core.OnBuilt(2)), Lines{"discard 2"});
 }
 
@@ -233,8 +233,8 @@ TEST(MemberCore, NeverEntersAGenerationItHasGivenUp) {
 
 TEST(MemberCore, ReportsADeadGenerationOnceAndWithTheCulprit) {
   MemberCore core = Active(1);
-  EXPECT_EQ(Text(core.OnBroken(1, "w-0 closed the connection", "w-0")),
-            Lines{"report revoked 1 lost 'w-0': w-0 closed the connection"});
+  EXPECT_EQ(Text(core.OnBroken(1, "silence", "w-0", {"w-0"})),
+            Lines{"report revoked 1 lost 'w-0' unreachable w-0: silence"});
   EXPECT_TRUE(core.broken());
   EXPECT_EQ(core.revoked(), 1u);
   EXPECT_EQ(core.active(), 1u);

@@ -96,7 +96,9 @@ struct Report {
   double loss = 0;
   double step_seconds = 0;  // recent mean
   uint64_t samples_consumed = 0;
-  std::string lost;     // kRevoked: worker id, or empty
+  std::string lost;  // kRevoked: worker id, or empty
+  // kBuildFailed: the members it could not connect to; kRevoked: those whose heartbeats did not come.
+  std::vector<std::string> unreachable;
   std::string message;  // reason or text
   std::string
       notice_kind;  // kNotice: "checkpoint", "checkpoint-failed", "checkpoint-refused", "restore", ...

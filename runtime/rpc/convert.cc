@@ -200,6 +200,7 @@ v1::WorkerReport ToProto(const Report& report) {
   message.set_step_seconds(report.step_seconds);
   message.set_samples_consumed(report.samples_consumed);
   message.set_lost(CleanText(report.lost));
+  for (const std::string& id : report.unreachable) message.add_unreachable(CleanText(id));
   message.set_message(CleanText(report.message));
   message.set_notice_kind(CleanText(report.notice_kind));
   message.set_connect_ms(report.connect_ms);
@@ -293,6 +294,8 @@ Result<Report> FromProto(const v1::WorkerReport& message) {
                 FromWire(kReportKinds, "kind of a report", message.kind()));
   MUSTER_TRY(CheckId("worker", message.worker()));
   if (!message.lost().empty()) MUSTER_TRY(CheckId("lost", message.lost()));
+  MUSTER_TRY(CheckRange("number of unreachable", message.unreachable_size(), 0, kMaxMembers));
+  for (const std::string& id : message.unreachable()) MUSTER_TRY(CheckId("unreachable", id));
   MUSTER_TRY(CheckTexts(message));
   MUSTER_TRY(CheckNumbers(message));
   MUSTER_TRY(CheckRange("steps_redone", message.steps_redone(), 0, INT32_MAX));
@@ -309,6 +312,7 @@ Result<Report> FromProto(const v1::WorkerReport& message) {
   report.step_seconds = message.step_seconds();
   report.samples_consumed = message.samples_consumed();
   report.lost = message.lost();
+  report.unreachable.assign(message.unreachable().begin(), message.unreachable().end());
   report.message = message.message();
   report.notice_kind = message.notice_kind();
   report.connect_ms = message.connect_ms();

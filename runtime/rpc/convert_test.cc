@@ -84,6 +84,7 @@ class Maker {
                   Real(),
                   Number(),
                   Flag() ? Id() : "",
+                  {},
                   Text(),
                   Text(),
                   Real(),
@@ -93,6 +94,7 @@ class Maker {
                   Flag(),
                   Flag(),
                   std::nullopt};
+    for (int64_t i = Range(0, 5); i > 0; --i) report.unreachable.push_back(Id());
     if (Flag() || report.kind == Report::Kind::kFinished) report.result = MakeResult();
     return report;
   }
@@ -168,6 +170,7 @@ TEST(Convert, FillsEveryFieldOfTheWire) {
                   6,
                   7,
                   "w-2",
+                  {"w-3"},
                   "m",
                   "n",
                   8,
@@ -213,6 +216,9 @@ TEST(Convert, RefusesIdsThatAreNone) {
   EXPECT_NE(Refusal(report).find("lost is"), std::string::npos);
   report.set_lost("");
   EXPECT_TRUE(FromProto(report));
+  report.add_unreachable("not an id");
+  EXPECT_NE(Refusal(report).find("unreachable is"), std::string::npos);
+  report.clear_unreachable();
   report.set_worker(std::string(64, 'z'));
   EXPECT_TRUE(FromProto(report));
 }

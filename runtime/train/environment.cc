@@ -50,6 +50,8 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
   environment.resume = resume != 0;
   MUSTER_ASSIGN(const uint64_t step_timeout_ms, Number("MUSTER_STEP_TIMEOUT_MS", 60'000));
   environment.step_timeout = std::chrono::milliseconds(step_timeout_ms);
+  MUSTER_ASSIGN(const uint64_t heartbeat_timeout_ms, Number("MUSTER_HEARTBEAT_TIMEOUT_MS", 3'000));
+  environment.heartbeat_timeout = std::chrono::milliseconds(heartbeat_timeout_ms);
   environment.job_dir = Variable("MUSTER_JOB_DIR");
   if (environment.alone()) return environment;
 

@@ -2,7 +2,7 @@
 //
 // MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
 // (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
-// MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain).
+// MUSTER_HEARTBEAT_TIMEOUT_MS, MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain).
 //
 // Threading: plain values.
 #pragma once
@@ -34,6 +34,7 @@ struct WorkerEnvironment {
   uint64_t checkpoint_every = 0;     // steps; 0: only at the end
   bool resume = false;
   Duration step_timeout = std::chrono::seconds(60);
+  Duration heartbeat_timeout = std::chrono::seconds(3);
 
   bool alone() const { return job_dir.empty(); }
 };

@@ -1,5 +1,7 @@
 #include "runtime/train/membership.h"
 
+#include <fmt/ranges.h>
+
 #include <utility>
 
 #include "runtime/base/failpoint.h"
@@ -75,6 +77,7 @@ Report Membership::MakeProgress() {
 void Membership::OnOrder(const Order& order) {
   (void)Failpoint("order.received");
   std::lock_guard lock(mutex_);
+  if (order.kind == Order::Kind::kRejoin) log::info("rejoins reason=\"{}\"", order.reason);
   if (order.kind == Order::Kind::kGeneration) {
     log::debug("order=generation number={} members={} urgent={} reason=\"{}\"",
                order.generation.number, order.generation.members.size(), order.urgent,
@@ -127,11 +130,14 @@ void Membership::BuildLoop(std::stop_token stop) {
     const std::stop_token build_stop = build_stop_.get_token();
     const TimePoint ordered_at = ordered_at_;
     lock.unlock();
-    auto connected = Connect(build.generation, build_stop);
+    std::vector<std::string> unreachable;
+    auto connected = Connect(build.generation, build_stop, unreachable);
     lock.lock();
     if (build_stop.stop_requested()) continue;
     if (!connected) {
-      Carry(core_.OnBuildFailed(building_, connected.error().message));
+      log::info("generation={} unreachable=\"{}\" reason=\"{}\"", building_,
+                fmt::join(unreachable, " "), connected.error().message);
+      Carry(core_.OnBuildFailed(building_, connected.error().message, std::move(unreachable)));
       continue;
     }
     connected_ = building_;
@@ -146,17 +152,22 @@ void Membership::BuildLoop(std::stop_token stop) {
 }
 
 Result<std::unique_ptr<Communicator>> Membership::Connect(const Generation& generation,
-                                                          const std::stop_token& stop) {
+                                                          const std::stop_token& stop,
+                                                          std::vector<std::string>& unreachable) {
+  std::vector<int> missing;
   ConnectRequest request;
   request.generation = generation.number;
   request.rank = generation.RankOf(options_.worker);
   request.connect_timeout = options_.connect_timeout;
   request.operation_timeout = options_.operation_timeout;
+  request.heartbeat_timeout = options_.heartbeat_timeout;
+  request.missing = &missing;
   for (const Member& member : generation.members) {
     request.peers.push_back({member.worker, member.address});
   }
   (void)Failpoint("build.started");
   auto connected = backend_.Connect(request, stop);
+  for (const int rank : missing) unreachable.push_back(request.peers[static_cast<size_t>(rank)].id);
   (void)Failpoint("build.ended");
   return connected;
 }
@@ -261,15 +272,18 @@ void Membership::Left() {
 
 void Membership::Broken(const BuiltGeneration& built, const Error& error) {
   std::lock_guard lock(mutex_);
+  const auto name = [&](int rank) {
+    return built.generation.members[static_cast<size_t>(rank)].worker;
+  };
   std::string lost;
-  if (const auto rank = built.communicator->lost_peer()) {
-    lost = built.generation.members[static_cast<size_t>(*rank)].worker;
-  }
+  if (const auto rank = built.communicator->lost_peer()) lost = name(*rank);
+  std::vector<std::string> silent;
+  for (const int rank : built.communicator->silent_peers()) silent.push_back(name(rank));
   log::info("generation={} broken reason=\"{}\" lost={}", built.generation.number, error.message,
             lost.empty() ? "-" : lost);
   built.communicator->Revoke(error.message);
   if (active_ == built.communicator) active_.reset();
-  Carry(core_.OnBroken(built.generation.number, error.message, lost));
+  Carry(core_.OnBroken(built.generation.number, error.message, lost, std::move(silent)));
 }
 
 void Membership::Send(Report report) {

@@ -24,9 +24,11 @@ namespace muster {
 struct MembershipOptions {
   std::string worker;
   uint64_t incarnation = 0;
-  Duration connect_timeout = std::chrono::seconds(10);
+  Duration connect_timeout = std::chrono::seconds(5);
   Duration operation_timeout =
       std::chrono::seconds(90);  // above the coordinator's step timeout, which comes first
+  // Below the coordinator's, which evicts who is silent there too as soon as peers say that they wait for it.
+  Duration heartbeat_timeout = std::chrono::seconds(1);
   Duration order_timeout =
       std::chrono::minutes(10);  // without a generation to enter, and no coordinator to ask
 };
@@ -101,7 +103,8 @@ class Membership {
   void Do(SendReport& action);
   void BuildLoop(std::stop_token stop);
   Result<std::unique_ptr<Communicator>> Connect(const Generation& generation,
-                                                const std::stop_token& stop);
+                                                const std::stop_token& stop,
+                                                std::vector<std::string>& unreachable);
   void CatchUpIn(BuiltGeneration built, const std::stop_token& stop,
                  std::unique_lock<std::mutex>& lock);
   void Offer(const BuiltGeneration& built);

@@ -31,6 +31,7 @@ class Machine:
         self.address = machine_address(self.number)
         self.process = None
         self._is_cut_off = False
+        self._parted = []
         self._frozen = []
         self._notice, self._over = None, threading.Event()
 
@@ -99,11 +100,28 @@ class Machine:
             self._drop("-D")
             self._is_cut_off = False
 
+    def part_from(self, other):
+        """As when a switch fails: nothing passes between these two machines; both reach all others."""
+        self._parted.append(other)
+        self._drop_between("-I", other)
+
+    def meet_all(self):
+        """Undoes part_from()."""
+        for other in self._parted:
+            self._drop_between("-D", other)
+        self._parted = []
+
     def _drop(self, action):
         # Before and after all rules of kube-proxy, which would let through what belongs to a connection.
-        for table, chain, direction in (("raw", "PREROUTING", "-i"), ("mangle", "POSTROUTING", "-o")):
-            confinement.run(*self.cluster.inside("iptables", "--wait", "-t", table, action, chain, direction, link_of(self.number),
-                                                 "-j", "DROP"))
+        self._filter("raw", action, "PREROUTING", "-i", link_of(self.number))
+        self._filter("mangle", action, "POSTROUTING", "-o", link_of(self.number))
+
+    def _drop_between(self, action, other):
+        for sender, receiver in ((self, other), (other, self)):
+            self._filter("raw", action, "PREROUTING", "-i", link_of(sender.number), "-d", f"{receiver.address}/24")
+
+    def _filter(self, table, action, chain, *packets):
+        confinement.run(*self.cluster.inside("iptables", "--wait", "-t", table, action, chain, *packets, "-j", "DROP"))
 
     def reclaim(self, notice_seconds):
         """As when a cloud takes a spot machine back: no new pods, those here are evicted (which gives them the condition
@@ -144,4 +162,5 @@ class Machine:
         """Nothing of it is left in the machine below; its objects in the API server stay. May be repeated."""
         self.switch_off()
         self.join_up()
+        self.meet_all()
         self._taken.discard(self.number)

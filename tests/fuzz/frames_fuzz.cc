@@ -46,6 +46,8 @@ enum class Step : uint8_t {
   kRead,
   kDrain,  // the peer reads
   kClose,
+  kHeartbeat,  // of the peer
+  kBeat,       // ours
   kCount
 };
 
@@ -135,6 +137,10 @@ class Play {
         return Say(host::RevokeFrame(std::string(script_.Bytes()),
                                      rank < 0 ? std::nullopt : std::optional<int>(rank)));
       }
+      case Step::kHeartbeat:
+        return Say(View({.type = FrameType::kHeartbeat}));
+      case Step::kBeat:
+        return link_->Beat();
       case Step::kReceive:
         return Receive();
       case Step::kView:
@@ -365,6 +371,10 @@ std::vector<Seed> Seeds() {
   Add(plain, Step::kRead);
   Add(plain, Step::kSend).Number(uint32_t{300});
   Add(plain, Step::kWrite).Number(uint8_t{1});
+  Add(plain, Step::kDrain);
+  Add(plain, Step::kHeartbeat);
+  Add(plain, Step::kBeat);
+  Add(plain, Step::kRead);
   Add(plain, Step::kDrain);
   seeds.push_back({"messages", plain.bytes()});
 

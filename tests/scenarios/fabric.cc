@@ -14,22 +14,13 @@ void Meeting::CancelConnect(int rank) {
 
 bool Meeting::CanComplete(int rank) const {
   for (int peer = 0; peer < static_cast<int>(generation_.members.size()); ++peer) {
-    if (peer == rank) continue;
-    if (gone_.contains(peer) || (!connecting_.contains(peer) && !built_.contains(peer)))
-      return false;
+    if (peer != rank && IsMissing(peer)) return false;
   }
   return true;
 }
 
-std::string Meeting::Missing(int rank) const {
-  std::vector<std::string> missing;
-  for (int peer = 0; peer < static_cast<int>(generation_.members.size()); ++peer) {
-    const bool there = connecting_.contains(peer) || built_.contains(peer);
-    if (peer != rank && (gone_.contains(peer) || !there)) {
-      missing.push_back(generation_.members[static_cast<size_t>(peer)].worker);
-    }
-  }
-  return fmt::format("{}", fmt::join(missing, ", "));
+bool Meeting::IsMissing(int peer) const {
+  return gone_.contains(peer) || (!connecting_.contains(peer) && !built_.contains(peer));
 }
 
 void Meeting::Connected(int rank) {

@@ -51,7 +51,7 @@ class Meeting {
   void Connect(int rank) { connecting_.insert(rank); }
   void CancelConnect(int rank);
   bool CanComplete(int rank) const;
-  std::string Missing(int rank) const;  // "w-3, w-4": who is not connecting
+  bool IsMissing(int peer) const;  // not connecting
   void Connected(int rank);
 
   // --- Operations: the `index`th of every member is the same one ---

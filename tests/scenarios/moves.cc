@@ -8,6 +8,7 @@ namespace muster::scenario {
 namespace {
 
 constexpr auto kHeartbeat = std::chrono::milliseconds(100);
+constexpr int kMostRounds = 10'000;  // of everything that can happen at one moment
 
 const char* HoldName(Move::Kind kind) {
   switch (kind) {
@@ -52,6 +53,10 @@ bool World::Divided(const Generation& generation) const {
                       !std::ranges::all_of(generation.members, inside);
   }
   return divided->second;
+}
+
+bool World::Silent(const std::string& from, const std::string& to) const {
+  return frozen(from) || side_.contains(from) != side_.contains(to);
 }
 
 bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) const {
@@ -195,8 +200,12 @@ void World::Settle() {
 }
 
 void World::Rush() {
+  int rounds = 0;
   for (bool moved = true; moved;) {
     moved = false;
+    if (++rounds > kMostRounds) {
+      return oracle_.Violate("something happens again and again, although no time passes");
+    }
     for (int kind = 0; kind <= static_cast<int>(Move::Kind::kSpawn); ++kind) {
       for (size_t i = 0; i < names_.size(); ++i) {  // it may grow meanwhile
         const scenario::Move move{static_cast<Move::Kind>(kind), names_[i]};

@@ -134,6 +134,8 @@ std::string Script::Dispatch(const std::string& name, const Words& words, const 
     world_->Tell(offer);
   } else if (name == "platform-fails") {
     world_->Tell(PlatformFailed{4, "no room anywhere"});
+  } else if (name == "split") {  // between these and all others; without a word: whole again
+    world_->Split({words.begin(), words.end()});
   } else if (name == "tell") {
     world_->Tell(Event(words, options));
   } else if (name == "status") {

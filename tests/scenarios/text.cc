@@ -57,8 +57,12 @@ std::string Text(const Report& report) {
                          report.prepared, StateText(report.step, report.has_state),
                          report.waiting ? "waiting" : "computing");
     case Report::Kind::kRevoked:
-      return fmt::format("generation {} is dead, lost {}: {}", report.generation,
-                         report.lost.empty() ? "nobody" : report.lost, report.message);
+      return fmt::format("generation {} is dead, lost {}{}: {}", report.generation,
+                         report.lost.empty() ? "nobody" : report.lost,
+                         report.unreachable.empty()
+                             ? ""
+                             : fmt::format(", silent {}", fmt::join(report.unreachable, " ")),
+                         report.message);
     case Report::Kind::kBuildFailed:
       return fmt::format("generation {} could not be built: {}", report.generation, report.message);
     case Report::Kind::kResumed:

@@ -12,6 +12,7 @@ namespace muster::scenario {
 namespace {
 
 constexpr auto kOperationTimeout = std::chrono::seconds(90);
+constexpr auto kHeartbeatTimeout = std::chrono::seconds(1);
 using Action = RecoveryPlan::Action;
 
 const char* ActionName(Action action) {
@@ -61,7 +62,9 @@ bool Worker::CanProceed() const {
            (enter_ != 0 && built_ && built_->generation.number == enter_);
   }
   Endpoint& endpoint = *current_->endpoint;
-  if (endpoint.doomed() || around_.now() - endpoint.begun_at() >= kOperationTimeout) return true;
+  const Duration waited = around_.now() - endpoint.begun_at();
+  if (endpoint.doomed() || waited >= kOperationTimeout) return true;
+  if (waited >= kHeartbeatTimeout && !SilentPeers().empty()) return true;
   static const std::map<Stage, std::string> kNames = {{Stage::kEntries, "enter"},
                                                       {Stage::kRedo, "redo"},
                                                       {Stage::kPages, "pages"},
@@ -74,10 +77,14 @@ bool Worker::CanProceed() const {
 void Worker::Proceed() {
   if (stage_ == Stage::kAwait) return Await();
   Endpoint& endpoint = *current_->endpoint;
-  if (!endpoint.complete() && !endpoint.doomed()) {
-    endpoint.meeting().Break("a peer was silent for 90.0 s", -1);
+  std::vector<std::string> silent = SilentPeers();
+  if (!silent.empty()) {
+    endpoint.meeting().Break("no sign of life for 1.0 s", -1);
+  } else if (!endpoint.complete() && !endpoint.doomed()) {
+    endpoint.meeting().Break("no data for 90.0 s", -1);
   }
-  if (!endpoint.complete() || (endpoint.doomed() && around_.SeesDeathFirst(id_))) return OnDead();
+  if (!endpoint.complete() || (endpoint.doomed() && around_.SeesDeathFirst(id_)))
+    return OnDead(std::move(silent));
   const std::shared_ptr<Endpoint> kept = current_->endpoint;  // it may be left meanwhile
   const std::vector<Contribution>& all = endpoint.gathered();
   switch (stage_) {
@@ -94,6 +101,17 @@ void Worker::Proceed() {
     default:
       return;
   }
+}
+
+// Those that are needed for the operation under way and send nothing.
+std::vector<std::string> Worker::SilentPeers() const {
+  const Endpoint& endpoint = *current_->endpoint;
+  if (endpoint.complete() && !around_.Divided(current_->generation)) return {};
+  std::vector<std::string> silent;
+  for (const Member& member : current_->generation.members) {
+    if (member.worker != id_ && around_.Silent(member.worker, id_)) silent.push_back(member.worker);
+  }
+  return silent;
 }
 
 void Worker::Begin(Stage stage, const std::string& operation, Contribution mine) {
@@ -250,7 +268,7 @@ void Worker::SendFinished() {
   Send(std::move(report));
 }
 
-void Worker::OnDead() {
+void Worker::OnDead(std::vector<std::string> silent) {
   if (stage_ == Stage::kReduce || stage_ == Stage::kVote) ++redone_;
   const Built broken = *current_;
   Meeting& meeting = broken.endpoint->meeting();
@@ -259,7 +277,7 @@ void Worker::OnDead() {
   if (active_ == broken.endpoint) active_.reset();
   Carry("lost",
         fmt::format("sees generation {} dead: {}", broken.generation.number, meeting.reason()),
-        core_.OnBroken(broken.generation.number, meeting.reason(), lost));
+        core_.OnBroken(broken.generation.number, meeting.reason(), lost, std::move(silent)));
   current_.reset();
   before_.reset();
   voted_.reset();

@@ -10,7 +10,7 @@ namespace muster::scenario {
 
 namespace {
 
-constexpr auto kConnectTimeout = std::chrono::seconds(10);
+constexpr auto kConnectTimeout = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -134,17 +134,30 @@ void Worker::Build() {
   const int rank = rank_to_build_;
   const auto meeting = around_.MeetingOf(generation);
   if (!meeting->CanComplete(rank) || around_.Divided(generation)) {
-    const std::string missing = meeting->Missing(rank);
+    const std::vector<std::string> missing = Unreachable();
     StopBuilding();
-    const std::string reason = "peers that did not join within 10.0 s: " + missing;
+    const std::string reason =
+        fmt::format("peers that did not join within 5.0 s: {}", fmt::join(missing, ", "));
     return Carry("build failed", fmt::format("gives up generation {}", generation.number),
-                 core_.OnBuildFailed(generation.number, reason));
+                 core_.OnBuildFailed(generation.number, reason, missing));
   }
   to_build_.reset();
   meeting->Connected(rank);
   built_ = Built{std::make_shared<Endpoint>(meeting, rank), generation};
   Carry("built", fmt::format("has built generation {}", generation.number),
         core_.OnBuilt(generation.number));
+}
+
+// Of the generation being built: those that do not connect, and those that cannot.
+std::vector<std::string> Worker::Unreachable() const {
+  const auto meeting = around_.MeetingOf(*to_build_);
+  std::vector<std::string> unreachable;
+  for (int peer = 0; peer < static_cast<int>(to_build_->members.size()); ++peer) {
+    const std::string& id = to_build_->members[static_cast<size_t>(peer)].worker;
+    const bool apart = around_.Divided(*to_build_) && around_.Silent(id, id_);
+    if (peer != rank_to_build_ && (meeting->IsMissing(peer) || apart)) unreachable.push_back(id);
+  }
+  return unreachable;
 }
 
 std::string Worker::Describe() const {

@@ -38,6 +38,8 @@ class Surroundings {
   virtual bool Held(const std::string& worker, const std::string& what) const = 0;
   // The network does not connect all members of that generation at the moment.
   virtual bool Divided(const Generation& generation) const = 0;
+  // Nothing that one sends arrives at the other, heartbeats neither: it hangs, or the network keeps them apart.
+  virtual bool Silent(const std::string& from, const std::string& to) const = 0;
   virtual Coverage* coverage() = 0;  // nullptr: not of interest
   virtual Weights Checkpoint() const = 0;
   virtual void WriteCheckpoint(const Weights& weights) = 0;
@@ -93,6 +95,7 @@ class Worker {
   void Do(const Leave& action);
   void Do(const SendReport& action);
   void StopBuilding();
+  std::vector<std::string> Unreachable() const;
   void FillReport(Report& report) const;
   void Send(Report report);
 
@@ -116,7 +119,8 @@ class Worker {
   void SwitchIfDecided();
   void GoOn();
   void SendFinished();
-  void OnDead();
+  void OnDead(std::vector<std::string> silent);
+  std::vector<std::string> SilentPeers() const;
   void Publish();
   template <typename... Args>
   void Say(fmt::format_string<Args...> text, Args&&... args) {

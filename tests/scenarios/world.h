@@ -123,6 +123,7 @@ class World : public Surroundings {
   bool SeesDeathFirst(const std::string&) override { return true; }
   bool Held(const std::string& who, const std::string& what) const override;
   bool Divided(const Generation& generation) const override;
+  bool Silent(const std::string& from, const std::string& to) const override;
   Coverage* coverage() override { return coverage_; }
   Weights Checkpoint() const override { return checkpoint_; }
   void WriteCheckpoint(const Weights& weights) override { checkpoint_ = weights; }

@@ -15,8 +15,8 @@ using scenario::Move;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// A heartbeat timeout, a restart after its backoff, and two more changes.
-constexpr auto kRecoveryTime = seconds(10);
+// A heartbeat timeout, a restart after its backoff, two more changes; and the time for which one that was cut off is not asked again.
+constexpr auto kRecoveryTime = seconds(10 + 8);
 constexpr auto kEndTime = seconds(90);  // stop_timeout, and what delays it
 constexpr int kMany = 10;               // members, from which on a world is big
 constexpr int kLongest = 100;           // times that a history is longer than with five members
@@ -25,7 +25,9 @@ constexpr uint64_t kOptions = ~uint64_t{0};  // the stream of random numbers tha
 scenario::WorldOptions RandomOptions(Dice& dice, const HistoryOptions& history) {
   scenario::WorldOptions options;
   CoordinatorOptions& coordinator = options.coordinator;
-  const int fewest = history.members >= kMany ? history.members / 2 : 1;
+  const int fewest = history.fewest != 0        ? history.fewest
+                     : history.members >= kMany ? history.members / 2
+                                                : 1;
   coordinator.max_workers = dice.Between(fewest, history.members);
   coordinator.min_workers =
       dice.OneIn(2) ? coordinator.max_workers : dice.Between(1, coordinator.max_workers);
@@ -121,8 +123,10 @@ void History::Turn() {
   if (dice_.OneIn(static_cast<uint64_t>(12 * size_)) || !world_->MakeAny()) Pass();
 }
 
+// More of it while the network is split, which takes seconds to be noticed.
 void History::Pass() {
-  world_->Pass(milliseconds(dice_.OneIn(10) ? dice_.Between(500, 4000) : dice_.Between(1, 120)));
+  const bool long_time = dice_.OneIn(whole_at_ > turns_ ? 3 : 10);
+  world_->Pass(milliseconds(long_time ? dice_.Between(500, 4000) : dice_.Between(1, 120)));
 }
 
 void History::Fault() {

@@ -25,7 +25,8 @@ namespace muster::sim {
 struct HistoryOptions {
   uint64_t seed = 1;
   bool from_platform = false;
-  int members = 5;  // at most; at random from there down to one, or to half if there are many
+  int members = 5;  // at most
+  int fewest = 0;   // that the job begins with; 0: one, or half of `members` if those are many
   bool tracing = false;
   scenario::Coverage* coverage = nullptr;
   std::optional<std::set<int>> turns;  // the only ones that are taken

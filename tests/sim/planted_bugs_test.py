@@ -28,6 +28,7 @@ AGENTS = "launcher/rendezvous/coordinator_agents.cc"
 DECIDE = "launcher/rendezvous/decide.cc"
 GENERATIONS = "launcher/rendezvous/coordinator_generations.cc"
 WORKERS = "launcher/rendezvous/coordinator_workers.cc"
+EVICTIONS = "launcher/rendezvous/coordinator_evictions.cc"
 
 
 
@@ -75,14 +76,14 @@ BUGS = [Bug(*row) for row in (
     ("who leaves is not asked for its vote", GENERATIONS,
      "if (generation.RankOf(member.worker) < 0) audience.push_back(member.worker);", ""),
     ("a build that fails is not reported", MEMBER,
-     "  return {SendReport{MakeBuildFailed(number, reason)}};", "  MakeBuildFailed(number, reason);\n  return {};"),
+     "  return {SayBuildFailed(number, reason, std::move(unreachable))};", "  SayBuildFailed(number, reason, std::move(unreachable));\n  return {};"),
     ("what could not be built is forgotten", MEMBER,
-     "  if (number == failed_) {", "  if (number == failed_ && failure_.empty()) {", 16000),
+     "  if (number == failure_.generation) return {SendReport{failure_}};", "", 16000),
     ("a dead generation still has to vote", MEMBER,
      "  urgent_ = active_ == 0 || broken_;", "  urgent_ = active_ == 0;"),
     ("the journal does not hear of a switch", GENERATIONS,
      "  PersistState();\n}\n\nvoid Coordinator::MarkActiveDead", "}\n\nvoid Coordinator::MarkActiveDead"),
-    ("workers that come back are waited for, for ever", DECIDE,
+    ("workers that come back are waited for, for ever", EVICTIONS,
      "if (worker.awaited && silence > options_.heartbeat_timeout) {", "if (worker.awaited && silence > options_.start_timeout) {"),
 )]
 

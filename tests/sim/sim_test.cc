@@ -1,14 +1,19 @@
 // Random histories of a whole job (history.h).
 //
-//   MUSTER_SEED=n         plays that one history only, MUSTER_HISTORIES=n plays n from there on
-//   MUSTER_MEMBERS=n      at most so many members
+//   MUSTER_SEED=n         plays that one history only, MUSTER_HISTORIES=n plays n from there on, on all cores
+//   MUSTER_MEMBERS=n      at most so many members; m-n: each history has a number of its own from that range, small ones more often
 //   MUSTER_TRACE_BYTES=n  shows more of the end of what went wrong
 //   MUSTER_REWRITE=1      writes transitions.txt anew
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <mutex>
+#include <thread>
 
 #include "tests/sim/history.h"
 
@@ -28,8 +33,39 @@ std::string CommitOfTheTree() {
   return std::string(text).substr(0, std::string_view(text).find('\n'));
 }
 
+// The members of a campaign's histories.
+struct Members {
+  std::string text;
+  int fewest = 0;
+  int most = 0;
+};
+
+Members ReadMembers(int otherwise) {
+  const char* text = std::getenv("MUSTER_MEMBERS");
+  if (text == nullptr) return {std::to_string(otherwise), 0, otherwise};
+  Members members{text};
+  if (std::sscanf(text, "%d-%d", &members.fewest, &members.most) == 1) {
+    members.most = std::exchange(members.fewest, 0);
+  }
+  return members;
+}
+
+// Each doubling of a range is as likely as the next: what takes thousands of members is rare, what takes three is not.
+void ChooseMembers(const Members& members, HistoryOptions& options) {
+  options.members = members.most;
+  options.fewest = 0;
+  if (members.fewest == 0) return;
+  constexpr uint64_t kMembers = ~uint64_t{1};  // the stream of random numbers that nothing else has
+  const double share = Dice(options.seed, kMembers).Between(0, 1'000'000) / 1e6;
+  const double ratio = static_cast<double>(members.most + 1) / members.fewest;
+  options.members =
+      std::min(members.most, static_cast<int>(members.fewest * std::pow(ratio, share)));
+  options.fewest = options.members;
+}
+
 // The shortest history that goes wrong, told.
-std::string Explain(HistoryOptions options, const std::string& wrong, int turns) {
+std::string Explain(HistoryOptions options, const Members& members, const std::string& wrong,
+                    int turns) {
   const uint64_t traced = FromEnvironment("MUSTER_TRACE_BYTES", 12000);
   options.turns = Shrink(options, turns);
   options.tracing = true;
@@ -39,7 +75,7 @@ std::string Explain(HistoryOptions options, const std::string& wrong, int turns)
   return fmt::format(
       "MUSTER_SEED={} MUSTER_MEMBERS={} {}at commit {}: {}\n{} turns of its {} are enough for: "
       "{}\nthe end of those:\n{}",
-      options.seed, options.members, options.from_platform ? "(on a platform) " : "",
+      options.seed, members.text, options.from_platform ? "(on a platform) " : "",
       CommitOfTheTree(), wrong, options.turns->size(), turns, shorter,
       trace.substr(trace.size() > traced ? trace.size() - traced : 0));
 }
@@ -50,23 +86,75 @@ struct Campaign {
   bool from_platform = false;
 };
 
+// Plays histories on all cores until one goes wrong; says now and then how many are left.
+class Players {
+ public:
+  Players(const Campaign& campaign, uint64_t first, uint64_t count)
+      : members_(ReadMembers(campaign.members)),
+        from_platform_(campaign.from_platform),
+        first_(first),
+        count_(count),
+        next_(first) {}
+
+  void Play() {
+    std::vector<std::jthread> threads;
+    for (unsigned i = 0; i < std::max(1U, std::thread::hardware_concurrency()); ++i) {
+      threads.emplace_back([this] { PlaySome(); });
+    }
+  }
+
+  const std::string& explanation() const { return explanation_; }
+  Duration longest() const { return longest_; }
+
+ private:
+  void PlaySome() {
+    HistoryOptions options{.from_platform = from_platform_};
+    while ((options.seed = next_++) < first_ + count_) {
+      ChooseMembers(members_, options);
+      History history(options);
+      const std::string wrong = history.Play();
+      std::lock_guard lock(mutex_);
+      ++played_;
+      longest_ = std::max(longest_, history.recovery_time());
+      if (!wrong.empty() && explanation_.empty()) {
+        next_ = first_ + count_;
+        explanation_ = Explain(options, members_, wrong, history.turns());
+      }
+      Tell();
+    }
+  }
+
+  void Tell() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - told_ < std::chrono::seconds(30)) return;
+    told_ = now;
+    const double seconds = Seconds(now - began_);
+    fmt::print(stderr, "{} of {} histories in {:.0f} s, {:.0f} s left\n", played_, count_, seconds,
+               seconds / static_cast<double>(played_) * static_cast<double>(count_ - played_));
+  }
+
+  const Members members_;
+  const bool from_platform_;
+  const uint64_t first_;
+  const uint64_t count_;
+  std::atomic<uint64_t> next_;
+
+  std::mutex mutex_;
+  uint64_t played_ = 0;
+  Duration longest_{};
+  std::string explanation_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point told_ = began_;
+};
+
 void Play(const Campaign& campaign) {
-  HistoryOptions options;
-  options.from_platform = campaign.from_platform;
-  options.members =
-      static_cast<int>(FromEnvironment("MUSTER_MEMBERS", static_cast<uint64_t>(campaign.members)));
-  const uint64_t first = FromEnvironment("MUSTER_SEED", 1);
   const uint64_t count = FromEnvironment(
       "MUSTER_HISTORIES", std::getenv("MUSTER_SEED") != nullptr ? 1 : campaign.histories);
-  Duration longest{};
-  for (options.seed = first; options.seed < first + count; ++options.seed) {
-    History history(options);
-    const std::string wrong = history.Play();
-    longest = std::max(longest, history.recovery_time());
-    if (!wrong.empty()) FAIL() << Explain(options, wrong, history.turns());
-  }
+  Players players(campaign, FromEnvironment("MUSTER_SEED", 1), count);
+  players.Play();
+  EXPECT_EQ(players.explanation(), "");
   testing::Test::RecordProperty("longest_recovery_seconds",
-                                fmt::format("{:.1f}", Seconds(longest)));
+                                fmt::format("{:.1f}", Seconds(players.longest())));
 }
 
 TEST(Histories, KeepTheInvariantsAndRecover) { Play({}); }
