@@ -11,6 +11,9 @@ namespace muster {
 
 namespace {
 
+// A state up to this size is copied in less time than a round of following takes.
+constexpr size_t kCopiedAtOnce = 1 << 20;
+
 Result<std::vector<Introduction>> Introduce(Communicator& communicator, const Introduction& mine) {
   std::vector<Introduction> all(static_cast<size_t>(communicator.size()));
   MUSTER_TRY(communicator.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
@@ -23,7 +26,8 @@ CatchUp::CatchUp(StepEngine& engine, Backend& backend, JoinMode mode, Callbacks 
     : engine_(engine), mode_(mode), callbacks_(std::move(callbacks)), memory_(backend, engine) {}
 
 bool CatchUp::IsPlain() const {
-  return mode_ != JoinMode::kFlat;  // kAuto follows when that has passed everything
+  const bool small = engine_.state().image().size() <= kCopiedAtOnce;
+  return mode_ == JoinMode::kPlain || (mode_ == JoinMode::kAuto && small);
 }
 
 Status CatchUp::Run(Communicator& communicator, uint64_t trains_in, const Ready& ready,

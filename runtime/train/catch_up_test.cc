@@ -204,7 +204,7 @@ TEST_P(CatchUpTest, OneThatIsTooSlowIsToldSoAndCopiesTheState) {
   EXPECT_LT(members_[0]->engine->state().step(), 1000u);
 }
 
-TEST_P(CatchUpTest, AStateIsCopiedUnlessTheJoinerShallFollow) {
+TEST_P(CatchUpTest, ASmallStateIsCopied) {
   Prepare(JoinMode::kAuto);
   Run(2000);
   EXPECT_EQ(switched_, kMembers);

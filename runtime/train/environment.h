@@ -17,8 +17,8 @@
 
 namespace muster {
 
-// How a joiner gets the state: while the others train on (flat), or by a copy for which they wait (plain). Auto: by a copy, until
-// the other way has passed every test.
+// How a joiner gets the state: while the others train on (flat), or by a copy for which they wait (plain). Auto: by a copy if it is
+// small.
 enum class JoinMode { kAuto, kFlat, kPlain };
 
 struct WorkerEnvironment {

@@ -57,7 +57,8 @@ class Home:
         self.temporary.mkdir()
         self.work.mkdir()
         self.environment = {**os.environ, "MUSTER_HOME": str(self.path), "TMPDIR": str(self.temporary)}
-        for name in [name for name in self.environment if name.startswith("MUSTER_") and name != "MUSTER_HOME"]:
+        # How joiners get the state may be chosen for a whole test: MUSTER_JOIN=flat tests/process/kills_test.py.
+        for name in [name for name in self.environment if name.startswith("MUSTER_") and name not in ("MUSTER_HOME", "MUSTER_JOIN")]:
             del self.environment[name]
 
     def launcher(self, *arguments, seconds=30, **options):
