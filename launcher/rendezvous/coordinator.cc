@@ -112,7 +112,7 @@ void Coordinator::On(const RecordAway&) { record_away_ = true; }
 void Coordinator::On(const RecordBack&) {
   record_away_ = false;
   for (auto& [id, worker] : workers_) {
-    worker.last_seen = worker.busy_since = now_;
+    worker.last_seen = worker.busy_since = worker.waiting_since = now_;
     if (worker.evicted) worker.evicted_at = now_;
   }
   proposed_at_ = waiting_since_ = now_;

@@ -116,7 +116,7 @@ class Coordinator {
   Duration StepDeadline() const;
   void CutOff(const std::vector<std::string>& members, const std::vector<std::string>& side);
   void Bar(const std::string& id);
-  static void Unbar(Worker& worker) { worker.bar = {}, worker.barred_until = {}; }
+  static void Unbar(Worker& worker);
   bool IsBarred(const Worker& worker) const { return now_ < worker.barred_until; }
 
   // coordinator_status.cc
@@ -160,7 +160,7 @@ class Coordinator {
   bool nothing_follows_ = false;           // from it, but what the next tick finds too
   Unreachable unreachable_;                // among the members of the active generation
   Duration longest_step_{};                // that a member has computed on and ended,
-  int steps_measured_ = 0;                 // of so many
+  uint64_t steps_measured_ = 0;            // of so many
   std::optional<Change> change_;           // from the order until all members have resumed
   std::vector<std::string> last_members_;  // of the last generation that trained
   bool active_dead_ = false;               // the active generation was revoked or lost a member

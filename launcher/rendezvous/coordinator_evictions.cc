@@ -12,8 +12,8 @@ namespace muster {
 namespace {
 
 constexpr size_t kNamedAtMost = 8;  // in a sentence
-// A member for which the others wait may compute for ten times what any step has taken so far, once these have been measured.
-constexpr int kStepsToMeasure = 20;
+// A member may keep the others waiting for ten times what any step has taken so far, once these have been measured.
+constexpr uint64_t kStepsToMeasure = 20;
 constexpr int kTimesTheLongestStep = 10;
 constexpr auto kShortestStepDeadline = std::chrono::seconds(15);
 // Who cannot be connected to is asked again, later and later.
@@ -29,12 +29,13 @@ std::string Names(const std::vector<std::string>& ids) {
 
 Duration Coordinator::StepDeadline() const {
   if (steps_measured_ < kStepsToMeasure) return options_.step_timeout;
-  const bool somebody_waits = std::ranges::any_of(workers_, [this](const auto& entry) {
-    return entry.second.waiting && IsActive(entry.first, entry.second);
+  const Duration patience =
+      std::max<Duration>(kShortestStepDeadline, longest_step_ * kTimesTheLongestStep);
+  const bool over = std::ranges::any_of(workers_, [&](const auto& entry) {
+    const auto& [id, worker] = entry;
+    return worker.waiting && now_ - worker.waiting_since > patience && IsActive(id, worker);
   });
-  if (!somebody_waits) return options_.step_timeout;
-  return std::min(options_.step_timeout,
-                  std::max<Duration>(kShortestStepDeadline, longest_step_ * kTimesTheLongestStep));
+  return over ? std::min(options_.step_timeout, patience) : options_.step_timeout;
 }
 
 void Coordinator::Bar(const std::string& id) {
@@ -43,9 +44,14 @@ void Coordinator::Bar(const std::string& id) {
   worker.barred_until = now_ + worker.bar;
 }
 
+void Coordinator::Unbar(Worker& worker) {
+  worker.bar = {};
+  worker.barred_until = {};
+}
+
 void Coordinator::EvictSilent() {
   const Duration step_deadline = StepDeadline();
-  const Duration two_witnesses = options_.heartbeat_timeout / 3;
+  const Duration two_witnesses = TimeForTwoWitnesses(options_.heartbeat_timeout);
   for (auto& [id, worker] : workers_) {
     const bool member = IsActive(id, worker);
     const auto silence = now_ - worker.last_seen;

@@ -33,9 +33,10 @@ void Coordinator::Propose(std::vector<std::string> members, bool urgent,
   if (urgent) active_dead_ = false;
   unreachable_.clear();
   for (const std::string& id : members) {
-    workers_.at(id).busy_since = now_;
-    workers_.at(id).lost_by.clear();
-    if (urgent) workers_.at(id).member_as = workers_.at(id).incarnation;
+    Worker& worker = workers_.at(id);
+    worker.busy_since = worker.waiting_since = now_;
+    worker.lost_by.clear();
+    if (urgent) worker.member_as = worker.incarnation;
   }
   PersistState();
   for (const std::string& id : audience) {

@@ -23,9 +23,10 @@ struct WorkerRecord {
   bool waiting = false;
   TimePoint last_seen{};
   TimePoint evicted_at{};
-  TimePoint busy_since{};    // computing since then; meaningful while not waiting
-  uint64_t incarnation = 0;  // newest known
-  uint64_t generation = 0;   // it is active in
+  TimePoint busy_since{};     // computing since then; meaningful while not waiting
+  TimePoint waiting_since{};  // for the others in this step; meaningful while waiting
+  uint64_t incarnation = 0;   // newest known
+  uint64_t generation = 0;    // it is active in
   uint64_t prepared = 0;
   uint64_t revoked = 0;  // highest generation it has reported dead
   uint64_t step = 0;
@@ -38,9 +39,9 @@ struct WorkerRecord {
   int exits = 0;            // in a row without committing a step after that one
   int kills = 0;
   std::string lost_by;  // peer that reported losing it
-  Duration
-      bar{};  // how long it may not join, since a generation could not be connected because of it,
-  TimePoint barred_until{};  // and until when
+  // Since a generation could not be connected because of it, it may not join for so long, until then.
+  Duration bar{};
+  TimePoint barred_until{};
   bool slot_failed = false;  // crash loop: not restarted any more
 };
 

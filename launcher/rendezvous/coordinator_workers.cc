@@ -36,7 +36,7 @@ void Coordinator::On(const WorkerHello& event) {
   worker.told_to_rejoin = false;
   worker.connected = true;
   worker.last_seen = now_;
-  worker.busy_since = now_;
+  worker.busy_since = worker.waiting_since = now_;
   worker.waiting = true;
   worker.lost_by.clear();
   worker.generation = hello.generation;
@@ -186,6 +186,7 @@ void Coordinator::TakeFigures(Worker& worker, const Report& report) {
     ++steps_measured_;
   }
   if (ended || worker.waiting) worker.busy_since = now_;
+  if (!worker.waiting || report.step != worker.step) worker.waiting_since = now_;
   worker.waiting = report.waiting;
   worker.step = report.step;
   worker.has_state = report.has_state;

@@ -1,7 +1,5 @@
 #include "launcher/rendezvous/sides.h"
 
-#include <algorithm>
-
 namespace muster {
 
 namespace {
@@ -16,13 +14,14 @@ bool Says(const Unreachable& unreachable, const std::string& who, const std::str
 std::vector<std::string> LargestSide(const std::vector<std::string>& members,
                                      const Unreachable& unreachable) {
   std::vector<std::string> side = members;
+  const std::set<std::string> there(members.begin(), members.end());
   std::map<std::string, std::set<std::string>> cut_off_from;
   for (const std::string& member : members) {
     const auto found = unreachable.find(member);
     if (found == unreachable.end()) continue;
     for (const std::string& other : found->second) {
-      const bool there = std::ranges::find(members, other) != members.end();
-      if (there && Says(unreachable, other, member)) cut_off_from[member].insert(other);
+      const bool both_say_so = there.contains(other) && Says(unreachable, other, member);
+      if (both_say_so) cut_off_from[member].insert(other);
     }
   }
   while (!cut_off_from.empty()) {

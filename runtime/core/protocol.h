@@ -4,13 +4,23 @@
 // old one is refused or ignored.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "runtime/base/time.h"
+
 namespace muster {
+
+// A worker whose heartbeats a peer has missed for so long is evicted if the coordinator has missed them too: a third of the time
+// after which the coordinator evicts it alone, but not below three of its heartbeats.
+inline Duration TimeForTwoWitnesses(Duration heartbeat_timeout) {
+  return std::max<Duration>(heartbeat_timeout / 3, std::chrono::milliseconds(300));
+}
 
 // What a worker says of itself when it registers, and again whenever its stream to the coordinator was cut.
 struct Hello {

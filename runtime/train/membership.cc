@@ -158,7 +158,8 @@ Result<std::unique_ptr<Communicator>> Membership::Connect(const Generation& gene
   ConnectRequest request;
   request.generation = generation.number;
   request.rank = generation.RankOf(options_.worker);
-  request.connect_timeout = options_.connect_timeout;
+  request.connect_timeout =
+      options_.connect_timeout + options_.connect_timeout_each * generation.members.size();
   request.operation_timeout = options_.operation_timeout;
   request.heartbeat_timeout = options_.heartbeat_timeout;
   request.missing = &missing;

@@ -25,6 +25,7 @@ struct MembershipOptions {
   std::string worker;
   uint64_t incarnation = 0;
   Duration connect_timeout = std::chrono::seconds(5);
+  Duration connect_timeout_each = std::chrono::milliseconds(10);  // more, for every member
   Duration operation_timeout =
       std::chrono::seconds(90);  // above the coordinator's step timeout, which comes first
   // Below the coordinator's, which evicts who is silent there too as soon as peers say that they wait for it.

@@ -97,7 +97,7 @@ void ElasticSession::StartMembership() {
   options.worker = environment.worker;
   options.incarnation = environment.incarnation;
   options.operation_timeout = environment.step_timeout * 3 / 2;
-  options.heartbeat_timeout = environment.heartbeat_timeout / 3;
+  options.heartbeat_timeout = TimeForTwoWitnesses(environment.heartbeat_timeout);
   membership_ = std::make_unique<Membership>(
       options, *surroundings_.backend,
       MembershipCallbacks{[this](Hello& hello) { FillHello(hello); },
