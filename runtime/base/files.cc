@@ -6,10 +6,17 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <vector>
 
 #include "runtime/base/unique_fd.h"
 
 namespace muster {
+
+namespace {
+
+std::string TemporarySuffix(pid_t writer) { return fmt::format(".tmp.{}", writer); }
+
+}  // namespace
 
 Result<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -53,9 +60,18 @@ Status SyncFolder(const std::filesystem::path& folder) {
   return {};
 }
 
+void RemoveHalfWritten(const std::filesystem::path& folder, pid_t writer) {
+  std::error_code error;
+  std::vector<std::filesystem::path> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().string().ends_with(TemporarySuffix(writer))) left.push_back(entry.path());
+  }
+  for (const std::filesystem::path& path : left) std::filesystem::remove(path, error);
+}
+
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content,
                            bool durable, unsigned mode) {
-  const std::string temporary = fmt::format("{}.tmp.{}", path.string(), ::getpid());
+  const std::string temporary = path.string() + TemporarySuffix(::getpid());
   UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
   if (!fd) return ErrnoError(errno, fmt::format("cannot create {}", temporary));
   Status written = WriteAll(fd.get(), std::as_bytes(std::span(content)), temporary);

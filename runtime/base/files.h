@@ -3,6 +3,8 @@
 // Threading: free functions, safe from any thread on different paths.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -20,6 +22,9 @@ Result<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes
 // content, never half of one. With `durable`, file and folder are fsynced, so that it survives a power cut.
 Status WriteFileAtomically(const std::filesystem::path& path, std::string_view content,
                            bool durable = false, unsigned mode = 0644);
+
+// Removes what WriteFileAtomically() of a process that was killed meanwhile has left in `folder`.
+void RemoveHalfWritten(const std::filesystem::path& folder, pid_t writer);
 
 // Writes all of `data` to `fd`, going on after short writes and EINTR.
 Status WriteAll(int fd, std::span<const std::byte> data, std::string_view what);

@@ -10,6 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "launcher/job/fields.h"
 #include "launcher/job/store.h"
@@ -191,7 +192,7 @@ class Supervisor {
   }
 
   void OnCoordinatorEnded(int status) {
-    coordinator_ = 0;
+    RemoveHalfWritten(folder_.root(), std::exchange(coordinator_, 0));
     const TimePoint now = MonotonicNow();
     // It may have died between writing the result and telling us.
     if (finished_.empty()) {
