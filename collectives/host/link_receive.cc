@@ -51,7 +51,7 @@ std::optional<Trouble> Link::Read() {
     closed_ = io.closed;
     drained_ = io.would_block || io.closed;
     if (io.bytes > 0) last_heard_ = MonotonicNow();
-    if (io.bytes > 0 && state_ != State::kHeader) Touch();
+    if (io.bytes > 0 && state_ != State::kHeader) last_activity_ = last_heard_;
     budget -= std::min(budget, io.bytes);
     if (auto trouble = Parse()) return trouble;
   }
@@ -114,7 +114,7 @@ std::optional<Trouble> Link::Parse() {
 
 std::optional<Trouble> Link::OnFrame() {
   if (auto what = frame_.Validate(chunk_bytes_, connection_.key.size)) return Malformed(*what);
-  if (frame_.type != FrameType::kHeartbeat) Touch();
+  if (frame_.type != FrameType::kHeartbeat) last_activity_ = last_heard_;
   switch (frame_.type) {
     case FrameType::kHeartbeat:
       return std::nullopt;

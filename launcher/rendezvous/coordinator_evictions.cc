@@ -1,17 +1,16 @@
 // Who is evicted: the silent, those whose step does not end, those that the network keeps from the others.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
 
 #include "launcher/rendezvous/coordinator.h"
+#include "launcher/rendezvous/listed.h"
 
 namespace muster {
 
 namespace {
 
-constexpr size_t kNamedAtMost = 8;  // in a sentence
 // A member may keep the others waiting for ten times what any step has taken so far, once these have been measured.
 constexpr uint64_t kStepsToMeasure = 20;
 constexpr int kTimesTheLongestStep = 10;
@@ -19,11 +18,6 @@ constexpr auto kShortestStepDeadline = std::chrono::seconds(15);
 // Who cannot be connected to is asked again, later and later.
 constexpr auto kShortestBar = std::chrono::seconds(2);
 constexpr auto kLongestBar = std::chrono::seconds(8);
-
-std::string Names(const std::vector<std::string>& ids) {
-  const auto end = ids.begin() + static_cast<ptrdiff_t>(std::min(ids.size(), kNamedAtMost));
-  return fmt::format("{}{}", fmt::join(ids.begin(), end, ", "), end == ids.end() ? "" : ", ...");
-}
 
 }  // namespace
 
@@ -97,7 +91,7 @@ void Coordinator::CutOff(const std::vector<std::string>& members,
   });
   if (cut_off.empty()) return;
   const std::string cause =
-      fmt::format("the network is cut: {} cannot connect to {}", Names(cut_off), Names(side));
+      fmt::format("the network is cut: {} cannot connect to {}", Listed(cut_off), Listed(side));
   for (const std::string& id : cut_off) {
     Evict(id, cause, first_sign_);
     Bar(id);

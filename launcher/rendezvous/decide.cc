@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "launcher/rendezvous/coordinator.h"
+#include "launcher/rendezvous/listed.h"
 
 namespace muster {
 
@@ -16,7 +17,6 @@ namespace {
 
 // How long a member whose order stream is cut may take to come back before a recovery goes on without it.
 constexpr auto kLimbo = std::chrono::milliseconds(300);
-constexpr size_t kNamedAtMost = 8;  // missing workers, in a sentence
 // "w-12": what comes before the number, and the number.
 std::pair<std::string_view, int64_t> Parts(std::string_view slot) {
   const size_t begin = slot.rfind('-') + 1;
@@ -128,12 +128,9 @@ std::string Coordinator::MissingSentence() const {
     }
     missing.push_back(fmt::format("{} ({})", slot, why));
   }
-  const size_t more = missing.size() > kNamedAtMost ? missing.size() - kNamedAtMost : 0;
-  missing.resize(missing.size() - more);
-  if (more > 0) missing.push_back(fmt::format("{} more", more));
   if (missing.empty()) missing.push_back("the platform to bring more");
   return fmt::format("{} of {} workers are here; waiting for {}", chosen.size(), state_.max_workers,
-                     fmt::join(missing, ", "));
+                     Listed(missing));
 }
 
 void Coordinator::CheckFinished() {

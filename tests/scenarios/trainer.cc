@@ -62,9 +62,8 @@ bool Worker::CanProceed() const {
            (enter_ != 0 && built_ && built_->generation.number == enter_);
   }
   Endpoint& endpoint = *current_->endpoint;
-  const Duration waited = around_.now() - endpoint.begun_at();
-  if (endpoint.doomed() || waited >= kOperationTimeout) return true;
-  if (waited >= kHeartbeatTimeout && !SilentPeers().empty()) return true;
+  if (endpoint.doomed() || around_.now() - endpoint.begun_at() >= kOperationTimeout) return true;
+  if (!SilentPeers().empty()) return true;
   static const std::map<Stage, std::string> kNames = {{Stage::kEntries, "enter"},
                                                       {Stage::kRedo, "redo"},
                                                       {Stage::kPages, "pages"},
@@ -103,9 +102,10 @@ void Worker::Proceed() {
   }
 }
 
-// Those that are needed for the operation under way and send nothing.
+// Those that are needed for the operation under way and have sent nothing for too long.
 std::vector<std::string> Worker::SilentPeers() const {
   const Endpoint& endpoint = *current_->endpoint;
+  if (around_.now() - endpoint.begun_at() < kHeartbeatTimeout) return {};
   if (endpoint.complete() && !around_.Divided(current_->generation)) return {};
   std::vector<std::string> silent;
   for (const Member& member : current_->generation.members) {

@@ -152,7 +152,7 @@ void Play(const Campaign& campaign) {
       "MUSTER_HISTORIES", std::getenv("MUSTER_SEED") != nullptr ? 1 : campaign.histories);
   Players players(campaign, FromEnvironment("MUSTER_SEED", 1), count);
   players.Play();
-  EXPECT_EQ(players.explanation(), "");
+  EXPECT_TRUE(players.explanation().empty()) << players.explanation();
   testing::Test::RecordProperty("longest_recovery_seconds",
                                 fmt::format("{:.1f}", Seconds(players.longest())));
 }
