@@ -136,6 +136,12 @@ bool Coordinator::InActive(const std::string& id) const {
   return found != workers_.end() && IsActive(id, found->second);
 }
 
+const Coordinator::Worker* Coordinator::WorkerOf(const Member& member) const {
+  const auto found = workers_.find(member.worker);
+  const bool newest = found != workers_.end() && found->second.incarnation == member.incarnation;
+  return newest ? &found->second : nullptr;
+}
+
 bool Coordinator::IsActive(const std::string& id, const Worker& worker) const {
   const int rank = ActiveRank(id);
   return rank >= 0 &&
@@ -195,6 +201,7 @@ void Coordinator::Finish(Phase phase, int exit_code, const std::string& message)
   finished_ = true;
   final_phase_ = phase;
   message_ = message;
+  say_missing_ = false;
   if (change_ && !change_->resumed.empty()) CloseChange();
   Emit(std::string(PhaseName(phase)), message);
   FinishJob finish;

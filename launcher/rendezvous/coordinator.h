@@ -144,6 +144,7 @@ class Coordinator {
   int ActiveRank(const std::string& id) const;
   int ProposedRank(const std::string& id) const;
   bool InActive(const std::string& id) const;
+  const Worker* WorkerOf(const Member& member) const;  // nullptr: its process has ended
   bool IsActive(const std::string& id, const Worker& worker) const;
   bool InProposed(const std::string& id) const { return ProposedRank(id) >= 0; }
   void SendTo(const std::string& id, Order order);
@@ -175,6 +176,7 @@ class Coordinator {
   double loss_ = std::numeric_limits<double>::quiet_NaN();  // at the highest step
   std::map<std::string, RunResult> results_;                // of members of the active generation
   std::string message_;
+  bool say_missing_ = false;  // after the message: too long to be put together at each event
   bool finished_ = false;
   Phase final_phase_ = Phase::kFailed;
   std::string crash_loop_;  // the last one, in a sentence

@@ -64,7 +64,7 @@ JobStatus Coordinator::Status() const {
   status.total_steps = state_.total_steps;
   status.min_workers = state_.min_workers;
   status.max_workers = state_.max_workers;
-  status.message = message_;
+  status.message = say_missing_ ? message_ + MissingSentence() : message_;
   const uint64_t batch =
       static_cast<uint64_t>(state_.micro_batches) * static_cast<uint64_t>(state_.batch_size);
   status.samples_consumed = status.step * batch;

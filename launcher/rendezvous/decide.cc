@@ -40,6 +40,7 @@ bool ContainsSorted(const std::vector<std::string>& slots, const std::string& sl
 
 void Coordinator::Decide() {
   if (finished_) return;
+  say_missing_ = false;
   if (record_away_) {
     message_ = "the last decision is not recorded yet; until then nobody joins or leaves";
     return;
@@ -70,6 +71,8 @@ int Coordinator::Quorum() const {
 
 int Coordinator::Wanted() const {
   int wanted = state_.max_workers;
+  const auto failed = [](const auto& entry) { return entry.second.slot_failed; };
+  if (std::ranges::none_of(workers_, failed)) return wanted;
   for (const std::string& slot : TargetSlots()) {
     const auto found = workers_.find(slot);
     if (found != workers_.end() && found->second.slot_failed) --wanted;
@@ -80,23 +83,23 @@ int Coordinator::Wanted() const {
 // Those of the platform; it knows how many are wanted. Without one, the slots to keep when there are more than wanted: members
 // before others, low numbers before high ones.
 std::vector<std::string> Coordinator::TargetSlots() const {
-  std::vector<std::string> slots = options_.slots_from_platform ? offered_.slots : state_.slots;
-  const auto sort = [&slots] {  // it mostly is
-    if (!std::ranges::is_sorted(slots, BySlotNumber)) std::ranges::sort(slots, BySlotNumber);
-  };
-  sort();
-  if (options_.slots_from_platform) return slots;
   const auto limit = static_cast<size_t>(state_.max_workers);
-  if (slots.size() > limit) {
-    std::ranges::stable_partition(slots,
-                                  [&](const std::string& slot) { return ActiveRank(slot) >= 0; });
-    slots.resize(limit);
+  const bool settled =
+      options_.slots_from_platform ? offered_.slots == state_.slots : state_.slots.size() == limit;
+  if (settled) return state_.slots;  // which are in order
+  std::vector<std::string> slots = options_.slots_from_platform ? offered_.slots : state_.slots;
+  if (!options_.slots_from_platform) {
+    if (slots.size() > limit) {
+      std::ranges::stable_partition(slots,
+                                    [&](const std::string& slot) { return ActiveRank(slot) >= 0; });
+      slots.resize(limit);
+    }
+    for (int number = 0; slots.size() < limit; ++number) {
+      const std::string slot = fmt::format("w-{}", number);
+      if (!Contains(slots, slot)) slots.push_back(slot);
+    }
   }
-  for (int number = 0; slots.size() < limit; ++number) {
-    const std::string slot = fmt::format("w-{}", number);
-    if (!Contains(slots, slot)) slots.push_back(slot);
-  }
-  sort();
+  std::ranges::sort(slots, BySlotNumber);
   return slots;
 }
 
@@ -136,8 +139,8 @@ std::string Coordinator::MissingSentence() const {
 void Coordinator::CheckFinished() {
   if (!results_.empty() && state_.active) {
     for (const Member& member : state_.active->members) {
-      if (!results_.contains(member.worker) && InActive(member.worker) &&
-          Usable(workers_.at(member.worker))) {
+      const Worker* worker = WorkerOf(member);
+      if (!results_.contains(member.worker) && worker != nullptr && Usable(*worker)) {
         return;  // still on its way
       }
     }
@@ -180,7 +183,8 @@ void Coordinator::DecideStart() {
            fmt::format("no quorum within {:.0f} s: {}", Seconds(options_.start_timeout),
                        MissingSentence()));
   } else {
-    message_ = MissingSentence();
+    message_.clear();
+    say_missing_ = true;
   }
 }
 
@@ -193,17 +197,18 @@ void Coordinator::DecideRecovery() {
   bool somebody_in_limbo = false;
   bool all_know = true;
   for (const Member& member : active.members) {
-    if (InActive(member.worker) && workers_.at(member.worker).awaited) {  // EvictSilent ends this
+    const Worker* found = WorkerOf(member);
+    if (found != nullptr && found->awaited) {  // EvictSilent ends this
       message_ = fmt::format(
           "generation {} is over: {}; waiting for {} to come back to the restarted coordinator",
           active.number, cause_, member.worker);
       return;
     }
-    if (!InActive(member.worker) || !Usable(workers_.at(member.worker))) {
+    if (found == nullptr || !Usable(*found)) {
       somebody_lost = true;
       continue;
     }
-    const Worker& worker = workers_.at(member.worker);
+    const Worker& worker = *found;
     if (IsBarred(worker)) {
       somebody_lost = somebody_barred = true;
       continue;
@@ -244,7 +249,8 @@ void Coordinator::DecideRecovery() {
   CutOff(survivors, members);
   if (static_cast<int>(members.size()) < Quorum()) members = Chosen();
   if (static_cast<int>(members.size()) < Quorum() || members.empty()) {
-    message_ += "; below the minimum: " + MissingSentence();
+    message_ += "; below the minimum: ";
+    say_missing_ = true;
     if (dead_for > options_.start_timeout) {
       Finish(Phase::kFailed, 4,
              fmt::format("no quorum within {:.0f} s: {}", Seconds(options_.start_timeout),
@@ -275,11 +281,10 @@ void Coordinator::DecidePlanned() {
   }
   message_ = fmt::format("training with {} workers", state_.active->members.size());
   for (const Member& member : state_.active->members) {
-    if (!InActive(member.worker)) continue;
-    const Worker& worker = workers_.at(member.worker);
-    if (worker.generation >= state_.active->number) continue;
+    const Worker* worker = WorkerOf(member);
+    if (worker == nullptr || worker->generation >= state_.active->number) continue;
     message_ =
-        worker.awaited
+        worker->awaited
             ? fmt::format("waiting for {} to come back to the restarted coordinator", member.worker)
             : fmt::format("waiting for {} to enter generation {}", member.worker,
                           state_.active->number);
@@ -301,7 +306,10 @@ void Coordinator::DecidePlanned() {
                           : fmt::format("{} ({})", member.worker, why->second));
   }
   if (joining.empty() && leaving.empty()) {
-    if (static_cast<int>(chosen.size()) < Wanted()) message_ += "; " + MissingSentence();
+    if (static_cast<int>(chosen.size()) < Wanted()) {
+      message_ += "; ";
+      say_missing_ = true;
+    }
     return;
   }
   if (chosen.empty() || static_cast<int>(chosen.size()) < Quorum()) return;

@@ -56,6 +56,7 @@ class Home:
         self.work = self.root / "work"
         self.temporary.mkdir()
         self.work.mkdir()
+        self.shared_before = processes.shared_memory()  # of a test that was killed, say
         self.environment = {**os.environ, "MUSTER_HOME": str(self.path), "TMPDIR": str(self.temporary)}
         # How joiners get the state may be chosen for a whole test: MUSTER_JOIN=flat tests/process/kills_test.py.
         for name in [name for name in self.environment if name.startswith("MUSTER_") and name not in ("MUSTER_HOME", "MUSTER_JOIN")]:
@@ -97,7 +98,8 @@ class Home:
         half = [str(p.relative_to(self.root)) for p in self.path.rglob("*")
                 if ".tmp" in p.name or (p.parent.name == "jobs" and p.name.startswith("."))]
         assert not half, f"half-written files: {half}"
-        assert not processes.shared_memory(), f"left in /dev/shm: {processes.shared_memory()}"
+        shared = processes.shared_memory() - self.shared_before
+        assert not shared, f"left in /dev/shm: {shared}"
 
     def assert_no_sanitizer_spoke(self):
         """In a process that was about to end anyway, a report of a sanitizer would change no outcome."""

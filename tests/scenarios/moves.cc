@@ -59,8 +59,12 @@ bool World::Silent(const std::string& from, const std::string& to) const {
   return frozen(from) || side_.contains(from) != side_.contains(to);
 }
 
+bool World::CanMake(Move::Kind kind, const Place& place) const {
+  const auto& [who, slot] = place;
+  return Possible(kind, who, slot) && !Held(who, HoldName(kind));
+}
+
 bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) const {
-  if (Held(who, HoldName(kind))) return false;
   const bool process = slot.process && !slot.process->frozen;
   switch (kind) {
     case Move::Kind::kAgentEvent:
@@ -84,40 +88,34 @@ bool World::Possible(Move::Kind kind, const std::string& who, const Slot& slot) 
     case Move::Kind::kCompute:
       return process && slot.process->worker->computing();
     case Move::Kind::kSpawn:
-      return !slot.agent && !(options_.coordinator.slots_from_platform && WasSpawned(who)) &&
-             std::ranges::find(wanted_slots_, who) != wanted_slots_.end();
+      return slot.wanted && !slot.agent &&
+             !(options_.coordinator.slots_from_platform && WasSpawned(who));
   }
   return false;
 }
 
 std::vector<Move> World::Moves() const {
   std::vector<Move> moves;
-  for (int kind = 0; kind <= static_cast<int>(Move::Kind::kSpawn); ++kind) {
-    for (const auto& [who, slot] : slots_) {
-      if (Possible(static_cast<Move::Kind>(kind), who, slot))
-        moves.push_back({static_cast<Move::Kind>(kind), who});
+  for (int kind = 0; kind < kKindsOfMoves; ++kind) {
+    for (const Place& place : slots_) {
+      if (CanMake(static_cast<Move::Kind>(kind), place))
+        moves.push_back({static_cast<Move::Kind>(kind), place.first});
     }
-  }
-  for (const std::string& who : wanted_slots_) {
-    if (CanSpawnFirst(who)) moves.push_back({Move::Kind::kSpawn, who});
   }
   return moves;
 }
 
-bool World::CanSpawnFirst(const std::string& who) const {
-  return !slots_.contains(who) && !WasSpawned(who);
+void World::Make(const Move& move) { Make(move.kind, *slots_.find(move.who)); }
+
+bool World::MakeIfPossible(Move::Kind kind, size_t place) {
+  if (!CanMake(kind, *places_[place])) return false;
+  Make(kind, *places_[place]);
+  return true;
 }
 
-bool World::CanMake(const scenario::Move& move) const {
-  const auto found = slots_.find(move.who);
-  if (found != slots_.end()) return Possible(move.kind, move.who, found->second);
-  return move.kind == Move::Kind::kSpawn && CanSpawnFirst(move.who) &&
-         std::ranges::find(wanted_slots_, move.who) != wanted_slots_.end();
-}
-
-void World::Make(const Move& move) {
-  Slot& slot = slots_[move.who];
-  switch (move.kind) {
+void World::Make(Move::Kind kind, Place& place) {
+  auto& [who, slot] = place;
+  switch (kind) {
     case Move::Kind::kAgentEvent: {
       // Acknowledged only when all that follows from it is done: a new coordinator hears it again.
       Tell(CoordinatorEvent(slot.events.front()));
@@ -125,7 +123,7 @@ void World::Make(const Move& move) {
       return;
     }
     case Move::Kind::kStreamLost: {
-      const auto lost = std::ranges::find(lost_streams_, move.who, &WorkerStreamLost::worker);
+      const auto lost = std::ranges::find(lost_streams_, who, &WorkerStreamLost::worker);
       const WorkerStreamLost event = *lost;
       lost_streams_.erase(lost);
       return Tell(event);
@@ -146,7 +144,7 @@ void World::Make(const Move& move) {
       return slot.process->worker->OnOrder(order);
     }
     case Move::Kind::kAgentOrder:
-      return Obey(slot, move.who);
+      return Obey(slot, who);
     case Move::Kind::kBuild:
       return slot.process->worker->Build();
     case Move::Kind::kProceed:
@@ -156,9 +154,9 @@ void World::Make(const Move& move) {
       slot.process->worker->EndCompute();
       break;
     case Move::Kind::kSpawn:
-      return Spawn(move.who);
+      return Spawn(who);
   }
-  if (slot.process->exiting) EndProcess(move.who, *slot.process->exiting, 0);
+  if (slot.process->exiting) EndProcess(who, *slot.process->exiting, 0);
 }
 
 void World::Register(Slot& slot) {
@@ -206,20 +204,15 @@ void World::Rush() {
     if (++rounds > kMostRounds) {
       return oracle_.Violate("something happens again and again, although no time passes");
     }
-    for (int kind = 0; kind <= static_cast<int>(Move::Kind::kSpawn); ++kind) {
-      for (size_t i = 0; i < names_.size(); ++i) {  // it may grow meanwhile
-        const scenario::Move move{static_cast<Move::Kind>(kind), names_[i]};
-        // Computing takes time: once in a rush.
-        if (move.kind == Move::Kind::kCompute || !CanMake(move)) continue;
-        Make(move);
-        moved = true;
+    for (int kind = 0; kind < kKindsOfMoves; ++kind) {
+      // Computing takes time: once in a rush.
+      if (static_cast<Move::Kind>(kind) == Move::Kind::kCompute) continue;
+      for (size_t i = 0; i < places(); ++i) {  // there may be more of them meanwhile
+        moved |= MakeIfPossible(static_cast<Move::Kind>(kind), i);
       }
     }
   }
-  for (size_t i = 0; i < names_.size(); ++i) {
-    const scenario::Move move{Move::Kind::kCompute, names_[i]};
-    if (CanMake(move)) Make(move);
-  }
+  for (size_t i = 0; i < places(); ++i) MakeIfPossible(Move::Kind::kCompute, i);
 }
 
 void World::Deliver() {

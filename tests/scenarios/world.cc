@@ -115,8 +115,9 @@ void World::Perform(const SendAgent& action) {
 void World::Perform(const SetSlots& action) {
   if (action.slots != wanted_slots_)
     Trace("  ", "slots", fmt::format("{}", fmt::join(action.slots, " ")));
+  for (const std::string& who : wanted_slots_) SlotOf(who).wanted = false;
   wanted_slots_ = action.slots;
-  for (const std::string& who : wanted_slots_) Name(who);
+  for (const std::string& who : wanted_slots_) SlotOf(who).wanted = true;
 }
 
 void World::Perform(const EmitEvent& action) {
@@ -137,13 +138,14 @@ void World::Perform(const FinishJob& action) {
 
 // --- Processes ----------------------------------------------------------------------------------------------------------
 
-void World::Name(const std::string& who) {
-  if (named_.insert(who).second) names_.push_back(who);
+World::Slot& World::SlotOf(const std::string& who) {
+  const auto [place, first] = slots_.try_emplace(who);
+  if (first) places_.push_back(&*place);
+  return place->second;
 }
 
 void World::Spawn(const std::string& who) {
-  Name(who);
-  Slot& slot = slots_[who];
+  Slot& slot = SlotOf(who);
   slot.agent.emplace(AgentPolicy{});
   if (coordinator_) slot.events.push_back(AgentAttached{who});
   Do(who, slot.agent->Start(now_));
@@ -162,8 +164,8 @@ void World::Do(const std::string& who, std::vector<AgentAction> actions) {
         EndProcess(who, -1, SIGKILL);
         break;
       case AgentAction::kExit:
-        slots_[who].agent.reset();
-        slots_[who].orders.clear();
+        SlotOf(who).agent.reset();
+        SlotOf(who).orders.clear();
         Trace("", who, "agent ends");
         break;
     }
@@ -171,7 +173,7 @@ void World::Do(const std::string& who, std::vector<AgentAction> actions) {
 }
 
 void World::StartProcess(const std::string& who) {
-  Slot& slot = slots_[who];
+  Slot& slot = SlotOf(who);
   const uint64_t incarnation = ++incarnations_[who];
   slot.process = Process{};
   slot.process->worker = std::make_unique<Worker>(who, incarnation, options_.program, *this);
@@ -181,7 +183,7 @@ void World::StartProcess(const std::string& who) {
 }
 
 void World::EndProcess(const std::string& who, int exit_code, int signal) {
-  Slot& slot = slots_[who];
+  Slot& slot = SlotOf(who);
   if (!slot.process) return;
   const uint64_t incarnation = slot.process->worker->incarnation();
   for (const auto& [number, meeting] : meetings_) {
@@ -206,7 +208,7 @@ void World::Kill(const std::string& who, int exit_code, int signal) {
 }
 
 void World::KillAgent(const std::string& who) {
-  Slot& slot = slots_[who];
+  Slot& slot = SlotOf(who);
   Trace("", who, "agent is killed");
   slot.agent.reset();
   slot.orders.clear();
@@ -215,10 +217,10 @@ void World::KillAgent(const std::string& who) {
   slot.events.push_back(SlotExited{who, -1, SIGKILL});
 }
 
-void World::Freeze(const std::string& who, bool frozen) { slots_[who].process->frozen = frozen; }
+void World::Freeze(const std::string& who, bool frozen) { SlotOf(who).process->frozen = frozen; }
 
 void World::DropStream(const std::string& who) {
-  Process& process = *slots_[who].process;
+  Process& process = *SlotOf(who).process;
   if (!process.connected) return;
   process.connected = false;
   process.orders.clear();
@@ -262,13 +264,13 @@ std::shared_ptr<Meeting> World::MeetingOf(const Generation& generation) {
 }
 
 void World::Send(const std::string& worker, Report report) {
-  slots_[worker].process->reports.push_back(std::move(report));
+  SlotOf(worker).process->reports.push_back(std::move(report));
 }
 
 void World::SayHello(const std::string& worker) { DropStream(worker); }
 
 void World::Exit(const std::string& worker, int exit_code) {
-  slots_[worker].process->exiting = exit_code;
+  SlotOf(worker).process->exiting = exit_code;
 }
 
 // --- Trace --------------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ struct Move {
   std::string who;
   auto operator<=>(const Move&) const = default;
 };
+constexpr int kKindsOfMoves = static_cast<int>(Move::Kind::kSpawn) + 1;
 
 class World : public Surroundings {
  public:
@@ -67,16 +68,16 @@ class World : public Surroundings {
   void Spawn(const std::string& slot);  // an agent, which starts its worker
   void Kill(const std::string& slot, int exit_code, int signal);
   void KillAgent(const std::string& slot);
-  void Bar(const std::string& slot) {
-    incarnations_.try_emplace(slot, 0);
-  }  // nobody comes there any more
+  void Bar(const std::string& slot) { incarnations_.try_emplace(slot, 0); }  // nobody comes there
   void Freeze(const std::string& slot, bool frozen);
   void DropStream(const std::string& slot);
 
   // --- What can happen next ---
   std::vector<Move> Moves() const;  // in script order, without what is held
-  bool CanMake(const Move& move) const;
   void Make(const Move& move);
+  // The same by number, which costs no lookup: of all slots that there were and that there should be, as they came.
+  size_t places() const { return places_.size(); }
+  bool MakeIfPossible(Move::Kind kind, size_t place);
   void Hold(const std::string& who, const std::string& what) { held_[who].insert(what); }
   void Release(const std::string& who, const std::string& what) { held_[who].erase(what); }
   void ReleaseAll() { held_.clear(); }
@@ -99,8 +100,6 @@ class World : public Surroundings {
   bool agent_runs(const std::string& slot) const;
   bool WasSpawned(const std::string& slot) const;
   std::vector<std::string> slots() const;  // that have an agent
-  // All that a move may be about: the slots that there were and those that there should be.
-  const std::vector<std::string>& names() const { return names_; }
   const std::vector<std::string>& wanted_slots() const { return wanted_slots_; }
   const std::optional<FinishJob>& end() const { return end_; }
   const CoordinatorState& durable() const { return durable_; }
@@ -140,16 +139,19 @@ class World : public Surroundings {
     std::optional<int> exiting;      // wants to end with this code
   };
   struct Slot {
+    bool wanted = false;
     std::optional<AgentCore> agent;
     std::optional<Process> process;
     std::deque<CoordinatorEvent> events;  // of agent and process, not taken yet
     std::deque<SendAgent> orders;
   };
   using Slots = std::map<std::string, Slot, BySlotNumber>;
+  using Place = Slots::value_type;
 
+  Slot& SlotOf(const std::string& who);
+  bool CanMake(Move::Kind kind, const Place& place) const;
   bool Possible(Move::Kind kind, const std::string& who, const Slot& slot) const;
-  bool CanSpawnFirst(const std::string& who) const;
-  void Name(const std::string& who);
+  void Make(Move::Kind kind, Place& place);
   void Register(Slot& slot);
   void Progress(Slot& slot);
   void Obey(Slot& slot, const std::string& who);
@@ -175,11 +177,10 @@ class World : public Surroundings {
   bool persisted_ = false;
   std::map<uint64_t, std::shared_ptr<Meeting>> meetings_;
   Slots slots_;
+  std::vector<Place*> places_;  // of slots_, as they came
   std::map<std::string, uint64_t> incarnations_;
   std::vector<std::string> wanted_slots_;
   std::deque<WorkerStreamLost> lost_streams_;
-  std::vector<std::string> names_;
-  std::set<std::string> named_;
   std::map<std::string, std::set<std::string>> held_;
   std::set<std::string> side_;
   mutable std::map<uint64_t, bool> divided_;  // by generation
@@ -192,8 +193,7 @@ class World : public Surroundings {
   bool tracing_ = true;
   std::string trace_;
   TimePoint traced_at_;
-  std::string line_indent_, line_who_,
-      line_what_;  // of the line that may still be joined by others
+  std::string line_indent_, line_who_, line_what_;  // others may still join it
 };
 
 }  // namespace muster::scenario

@@ -51,13 +51,9 @@ class History::RandomWorld : public scenario::World {
 
   // Any of those that are possible, all with the same chance; false if there is none.
   bool MakeAny() {
-    for (size_t i = 0; i < names().size() * 4; ++i) {  // before all of them are looked at
-      const Move move{
-          static_cast<Move::Kind>(dice_.Below(static_cast<int>(Move::Kind::kSpawn) + 1)),
-          dice_.AnyOf(names())};
-      if (!CanMake(move)) continue;
-      Make(move);
-      return true;
+    for (size_t i = 0; i < places() * 4; ++i) {  // before all of them are looked at
+      const auto kind = static_cast<Move::Kind>(dice_.Below(scenario::kKindsOfMoves));
+      if (MakeIfPossible(kind, dice_.Below(places()))) return true;
     }
     const std::vector<Move> moves = Moves();
     if (moves.empty()) return false;
