@@ -14,7 +14,7 @@ sources = $(shell find runtime collectives k8s launcher models tests -name '*.h'
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench chaos format lint clean
+.PHONY: help setup build run image test check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos format lint clean
 .NOTPARALLEL:
 
 help:
@@ -32,7 +32,7 @@ help:
 	@echo 'make planted-bugs  the simulation finds bugs that are planted into the code'
 	@echo 'make fuzz     fuzzes whatever reads bytes from outside, 60 s for each reader (SECONDS=600 ARGS="frames journal")'
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
-	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed'
+	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed; checkpoint-bench: step times with one'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -117,7 +117,7 @@ cluster-bench: build
 	@tools/setup cluster
 	python3 tests/bench/cluster_bench.py $(ARGS)
 
-join-bench detect-bench: build
+join-bench detect-bench checkpoint-bench: build
 	cmake --build --preset release --target paced_program
 	python3 tests/bench/$(subst -,_,$@).py $(ARGS)
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "launcher/agent/agent_core.h"
 #include "launcher/agent/agent_link.h"
@@ -19,7 +21,9 @@
 #include "launcher/process/tree.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/failpoint.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/low_priority.h"
 
 namespace muster {
 namespace {
@@ -198,6 +202,15 @@ class AgentLoop {
     Report({.kind = SlotWorkerReport::Kind::kStarted, .pid = worker_});
   }
 
+  // Until a worker is in their ring it must not take the cores from them.
+  bool OthersTrainHere() const {
+    if (place_.in_pod) return false;
+    const std::string text = ReadFile(folder_.status()).value_or("");
+    const nlohmann::json status = nlohmann::json::parse(text, nullptr, false);
+    const std::string phase = status.is_object() ? status.value("phase", "") : "";
+    return phase == "running" || phase == "resizing";
+  }
+
   Result<pid_t> SpawnWorker() {
     MUSTER_ASSIGN(Pipe out, MakePipe());
     MUSTER_ASSIGN(Pipe err, MakePipe());
@@ -208,6 +221,10 @@ class AgentLoop {
     spawn.cwd = spec_.cwd;
     spawn.stdout_fd = out.write_end.get();
     spawn.stderr_fd = err.write_end.get();
+    if (OthersTrainHere() && MayLeaveLowPriority()) {
+      spawn.low_priority = true;
+      spawn.environment.push_back(fmt::format("MUSTER_NICE={}", ::getpriority(PRIO_PROCESS, 0)));
+    }
     MUSTER_ASSIGN(const pid_t pid, Spawn(spawn));
     (void)Failpoint("agent.spawned");
     stdout_ = std::move(out.read_end);

@@ -4,11 +4,13 @@
 #include <linux/close_range.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "runtime/base/low_priority.h"
 #include "runtime/base/unique_fd.h"
 
 namespace muster {
@@ -23,6 +25,7 @@ struct Prepared {
   int fds[3];
   int error_fd;
   int death_signal;
+  bool low_priority;
   pid_t parent;
 };
 
@@ -45,6 +48,7 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   ::prctl(PR_SET_PDEATHSIG, prepared.death_signal);
   if (::getppid() != prepared.parent) ::_exit(127);  // it died before the line above
   ::setpgid(0, 0);
+  if (prepared.low_priority) ::setpriority(PRIO_PROCESS, 0, kLowPriority);
   struct sigaction defaults = {};
   defaults.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) ::sigaction(signal, &defaults, nullptr);
@@ -90,6 +94,7 @@ Result<pid_t> Spawn(const SpawnSpec& spec) {
       .fds = {or_null(spec.stdin_fd), or_null(spec.stdout_fd), or_null(spec.stderr_fd)},
       .error_fd = write_end.get(),
       .death_signal = spec.death_signal,
+      .low_priority = spec.low_priority,
       .parent = ::getpid()};
 
   // Blocked meanwhile, so that no handler of ours runs in the child.

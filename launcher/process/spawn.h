@@ -26,6 +26,7 @@ struct SpawnSpec {
   int stdout_fd = -1;
   int stderr_fd = -1;
   int death_signal = SIGKILL;  // what the child gets when we die
+  bool low_priority = false;   // kLowPriority
 };
 
 // The child runs in a process group of its own, with default signal handlers and an empty mask.

@@ -7,7 +7,7 @@
 // whole or not at all. Loading verifies everything (sizes, names, types, shapes, hashes) before any of it is used.
 // File format prose: docs/checkpoint-format.md.
 //
-// Threading: free functions are safe on different folders; CheckpointWriter has its own thread and is safe from any.
+// Threading: free functions are safe on different folders; CheckpointWriter has its own thread.
 #pragma once
 
 #include <cstdint>
@@ -68,8 +68,9 @@ struct LoadedCheckpoint {
 Result<LoadedCheckpoint> LoadNewestCheckpoint(const std::filesystem::path& directory,
                                               const CheckpointFacts& facts, State& state);
 
-// Writes checkpoints in the background, at most one at a time. Submit copies the state and returns; a failure is
-// logged, counted and told to `on_done`, and never stops training.
+// Writes checkpoints in the background, at most one at a time. Submit begins a copy of the state, which another thread makes while
+// the trainer computes; before the state changes, EndCopy lends a hand with what is left of it (decision 0012). A failure is
+// logged, counted and told to `on_done`, and never stops training. Prepare, Submit and EndCopy belong to the trainer's thread.
 class CheckpointWriter {
  public:
   // `on_done(step, status)`, if not empty, is called from the writer's thread after each attempt, before the next Submit can
@@ -78,8 +79,13 @@ class CheckpointWriter {
                    std::function<void(uint64_t step, const Status&)> on_done);
   ~CheckpointWriter();  // waits for a write that is under way
 
-  // Returns false, and writes nothing, while the previous one is still being written.
+  // Gets the memory for copies of `state` ahead of the first one, in the background.
+  void Prepare(const State& state);
+  // Returns false, and writes nothing, while the previous one is still being written. Else `state` stays as it is until EndCopy()
+  // or Flush() has returned.
   bool Submit(const State& state);
+  // Returns when nothing is read from the state any more.
+  void EndCopy();
   // Waits until nothing is being written and `on_done` has returned, at most until `deadline`; returns the status of the last
   // write, no error if there was none. Errors: kDeadlineExceeded, and those of WriteCheckpoint.
   Status Flush(TimePoint deadline);

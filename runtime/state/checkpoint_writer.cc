@@ -1,12 +1,15 @@
 // CheckpointWriter (checkpoint.h): one thread, one buffer, at most one write at a time.
 #include <pthread.h>
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <optional>
 #include <stop_token>
 #include <thread>
 
 #include "runtime/base/log.h"
+#include "runtime/base/low_priority.h"
 #include "runtime/base/thread_annotations.h"
 #include "runtime/state/checkpoint.h"
 
@@ -22,20 +25,29 @@ class CheckpointWriter::Impl {
         on_done_(std::move(on_done)),
         thread_([this](std::stop_token stop) { Run(stop); }) {}
 
+  void Prepare(const State& state) {
+    MutexLock lock(mutex_);
+    if (phase_ != Phase::kIdle || copy_) return;
+    source_ = &state;
+    Become(Phase::kPreparing);
+  }
+
   bool Submit(const State& state) {
-    {
-      MutexLock lock(mutex_);
-      if (phase_ != Phase::kIdle) return false;
-      phase_ = Phase::kCopying;
-    }
-    // The copy may take long and needs no lock: in this phase the buffer is this caller's.
-    if (copy_) {
-      *copy_ = state;
-    } else {
-      copy_.emplace(state);
-    }
-    SetPhase(Phase::kWriting);
+    MutexLock lock(mutex_);
+    while (phase_ == Phase::kPreparing) changed_.wait(mutex_);
+    if (phase_ != Phase::kIdle) return false;
+    if (!copy_) copy_.emplace(state.tensors());
+    source_ = &state;
+    left_ = pages_ = state.pages();
+    next_ = 0;  // last: it hands over the others
+    Become(Phase::kCopying);
     return true;
+  }
+
+  void EndCopy() {
+    CopyPages();
+    MutexLock lock(mutex_);
+    while (phase_ == Phase::kCopying) changed_.wait(mutex_);
   }
 
   Status Flush(TimePoint deadline) {
@@ -56,34 +68,50 @@ class CheckpointWriter::Impl {
   }
 
  private:
-  enum class Phase { kIdle, kCopying, kWriting };
+  enum class Phase { kIdle, kPreparing, kCopying, kWriting };
+
+  void Become(Phase phase) REQUIRES(mutex_) {
+    phase_ = phase;
+    changed_.notify_all();
+  }
 
   void SetPhase(Phase phase) {
-    {
-      MutexLock lock(mutex_);
-      phase_ = phase;
+    MutexLock lock(mutex_);
+    Become(phase);
+  }
+
+  // Some of the pages that are left, each by whoever comes first.
+  void CopyPages() {
+    for (size_t page = next_++; page < pages_; page = next_++) {
+      std::ranges::copy(source_->page(page), copy_->page(page).begin());
+      copy_->set_page_version(page, source_->page_version(page));
+      if (--left_ == 0) SetPhase(Phase::kWriting);
     }
-    changed_.notify_all();
   }
 
   void Run(const std::stop_token& stop) {
     ::pthread_setname_np(::pthread_self(), "checkpoint");
-    while (WaitForWork(stop)) {
-      const Status status = WriteCheckpoint(directory_, *copy_, facts_, keep_);
-      Record(status);
-      if (on_done_) on_done_(copy_->step(), status);
-      SetPhase(Phase::kIdle);
+    for (Phase phase; (phase = WaitForWork(stop)) != Phase::kIdle;) {
+      if (phase == Phase::kPreparing) {
+        RunAtLowPriority([this] { copy_.emplace(source_->tensors()); });
+        SetPhase(Phase::kIdle);
+      } else if (phase == Phase::kCopying) {
+        EndCopy();
+      } else {
+        Status status;
+        RunAtLowPriority([&] { status = WriteCheckpoint(directory_, *copy_, facts_, keep_); });
+        Record(status);
+        if (on_done_) on_done_(copy_->step(), status);
+        SetPhase(Phase::kIdle);
+      }
     }
   }
 
-  // False when there will be no more work. What was submitted is written before that.
-  bool WaitForWork(const std::stop_token& stop) {
+  // kIdle when there will be no more work. What was submitted is written before that.
+  Phase WaitForWork(const std::stop_token& stop) {
     MutexLock lock(mutex_);
-    while (phase_ != Phase::kWriting) {
-      if (stop.stop_requested()) return false;
-      changed_.wait(mutex_, stop, [this]() REQUIRES(mutex_) { return phase_ == Phase::kWriting; });
-    }
-    return true;
+    changed_.wait(mutex_, stop, [this]() REQUIRES(mutex_) { return phase_ != Phase::kIdle; });
+    return phase_;
   }
 
   void Record(const Status& status) {
@@ -105,8 +133,12 @@ class CheckpointWriter::Impl {
   Phase phase_ GUARDED_BY(mutex_) = Phase::kIdle;
   Status last_ GUARDED_BY(mutex_);
   uint64_t failures_ GUARDED_BY(mutex_) = 0;
-  std::optional<State> copy_;  // handed over by phase_: written by Submit, then read by the thread
-  std::jthread thread_;        // last: it ends before anything that it uses
+  std::optional<State> copy_;  // the thread's, but for pages while they are copied
+  const State* source_ = nullptr;
+  size_t pages_ = 0;
+  std::atomic<size_t> next_ = 0;  // page to copy
+  std::atomic<size_t> left_ = 0;  // pages not copied yet
+  std::jthread thread_;           // last: it ends before anything that it uses
 };
 
 CheckpointWriter::CheckpointWriter(std::filesystem::path directory, CheckpointFacts facts, int keep,
@@ -115,7 +147,9 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path directory, CheckpointFa
                                    std::move(on_done))) {}
 CheckpointWriter::~CheckpointWriter() = default;
 
+void CheckpointWriter::Prepare(const State& state) { impl_->Prepare(state); }
 bool CheckpointWriter::Submit(const State& state) { return impl_->Submit(state); }
+void CheckpointWriter::EndCopy() { impl_->EndCopy(); }
 Status CheckpointWriter::Flush(TimePoint deadline) { return impl_->Flush(deadline); }
 uint64_t CheckpointWriter::failures() const { return impl_->failures(); }
 

@@ -14,10 +14,11 @@ std::string Variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
-Result<uint64_t> Number(const char* name, uint64_t otherwise) {
+template <typename T>
+Result<T> Number(const char* name, T otherwise) {
   const std::string text = Variable(name);
   if (text.empty()) return otherwise;
-  uint64_t value = 0;
+  T value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) {
     return Err(Code::kInvalidArgument, "environment variable {} must be a whole number, not '{}'",
@@ -44,13 +45,17 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
   environment.join = join == "flat"    ? JoinMode::kFlat
                      : join == "plain" ? JoinMode::kPlain
                                        : JoinMode::kAuto;
+  if (!Variable("MUSTER_NICE").empty()) {
+    MUSTER_ASSIGN(environment.nice, Number<int>("MUSTER_NICE", 0));
+  }
   environment.checkpoint = Variable("MUSTER_CHECKPOINT");
-  MUSTER_ASSIGN(environment.checkpoint_every, Number("MUSTER_CHECKPOINT_EVERY", 0));
-  MUSTER_ASSIGN(const uint64_t resume, Number("MUSTER_RESUME", 0));
+  MUSTER_ASSIGN(environment.checkpoint_every, Number<uint64_t>("MUSTER_CHECKPOINT_EVERY", 0));
+  MUSTER_ASSIGN(const uint64_t resume, Number<uint64_t>("MUSTER_RESUME", 0));
   environment.resume = resume != 0;
-  MUSTER_ASSIGN(const uint64_t step_timeout_ms, Number("MUSTER_STEP_TIMEOUT_MS", 60'000));
+  MUSTER_ASSIGN(const uint64_t step_timeout_ms, Number<uint64_t>("MUSTER_STEP_TIMEOUT_MS", 60'000));
   environment.step_timeout = std::chrono::milliseconds(step_timeout_ms);
-  MUSTER_ASSIGN(const uint64_t heartbeat_timeout_ms, Number("MUSTER_HEARTBEAT_TIMEOUT_MS", 3'000));
+  MUSTER_ASSIGN(const uint64_t heartbeat_timeout_ms,
+                Number<uint64_t>("MUSTER_HEARTBEAT_TIMEOUT_MS", 3'000));
   environment.heartbeat_timeout = std::chrono::milliseconds(heartbeat_timeout_ms);
   environment.job_dir = Variable("MUSTER_JOB_DIR");
   if (environment.alone()) return environment;
@@ -60,7 +65,7 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
   if (const std::string listen = Variable("MUSTER_LISTEN"); !listen.empty()) {
     environment.listen_address = listen;
   }
-  MUSTER_ASSIGN(environment.incarnation, Number("MUSTER_INCARNATION", 1));
+  MUSTER_ASSIGN(environment.incarnation, Number<uint64_t>("MUSTER_INCARNATION", 1));
   MUSTER_ASSIGN(environment.secret, ReadFile(environment.job_dir / "secret", 4096));
   while (!environment.secret.empty() &&
          std::isspace(static_cast<unsigned char>(environment.secret.back()))) {

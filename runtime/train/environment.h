@@ -2,13 +2,15 @@
 //
 // MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
 // (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
-// MUSTER_HEARTBEAT_TIMEOUT_MS, MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain).
+// MUSTER_HEARTBEAT_TIMEOUT_MS, MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain),
+// MUSTER_NICE (the nice value to take when this worker, which was started at a lower priority, is in the ring).
 //
 // Threading: plain values.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "runtime/base/status.h"
@@ -30,6 +32,7 @@ struct WorkerEnvironment {
   uint64_t incarnation = 1;
   Reduce reduce = Reduce::kExact;
   JoinMode join = JoinMode::kAuto;
+  std::optional<int> nice;           // none: as it is
   std::filesystem::path checkpoint;  // empty: none
   uint64_t checkpoint_every = 0;     // steps; 0: only at the end
   bool resume = false;

@@ -78,7 +78,10 @@ Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec
   }
   session->catch_up_.emplace(
       *session->engine_, *session->surroundings_.backend, environment.join,
-      CatchUp::Callbacks{[self = session.get()] { self->SetHolding(false); },
+      CatchUp::Callbacks{[self = session.get()] {
+                           self->ReleaseState();
+                           self->SetHolding(false);
+                         },
                          [self = session.get()] { self->SetHolding(true); },
                          [self = session.get()](const std::string& kind, const std::string& text) {
                            self->Notice(kind, text);
@@ -156,6 +159,7 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   MUSTER_TRY(engine_->ReduceAndVote(communicator, prepared.number, membership_->stop_requested()));
   const bool stop = engine_->outcome().stop();
   (void)Failpoint("step.voted");
+  ReleaseState();
   MUSTER_ASSIGN(const StepEngine::Applied applied, engine_->ApplyOutcome());
   (void)Failpoint("step.applied");
   if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
@@ -241,13 +245,19 @@ Status ElasticSession::Restore() {
   return {};
 }
 
+// Rank 0's; the last one is Finish()'s.
 void ElasticSession::MaybeCheckpoint() {
   const uint64_t every = surroundings_.environment.checkpoint_every;
-  if (!checkpoints_ || every == 0 || step() % every != 0 || done())
-    return;  // the last one is Finish()'s
-  if (current_->communicator->rank() == 0 && !checkpoints_->Submit(engine_->state())) {
+  if (!checkpoints_ || every == 0 || done() || current_->communicator->rank() != 0) return;
+  if (step() % every != 0) return checkpoints_->Prepare(engine_->state());
+  if (!checkpoints_->Submit(engine_->state())) {
     log::info("step={} checkpoint skipped: the one before is still being written", step());
   }
+}
+
+// Before the state changes.
+void ElasticSession::ReleaseState() {
+  if (checkpoints_) checkpoints_->EndCopy();
 }
 
 Status ElasticSession::FinalCheckpoint() {

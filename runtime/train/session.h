@@ -51,6 +51,7 @@ class ElasticSession : public Session {
   Status Restore();
   void ReportResumed(double step_ms);
   void MaybeCheckpoint();
+  void ReleaseState();
   Status FinalCheckpoint();
   void Notice(const std::string& kind, const std::string& message);
   RunResult MakeResult(const Metrics& metrics);

@@ -1,6 +1,7 @@
 // ElasticSession: how generations are entered, switched and left.
 #include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
+#include "runtime/base/low_priority.h"
 #include "runtime/train/session.h"
 
 namespace muster {
@@ -35,6 +36,7 @@ Status ElasticSession::Sync() {
   waiting_ = true;
   const TimePoint start = MonotonicNow();
   catch_up_->AwaitEnd(current_->generation.number);
+  ReleaseState();
   auto synced =
       SyncState(*current_->communicator, *engine_, holding_, [this] { return Restore(); });
   Publish();
@@ -44,6 +46,7 @@ Status ElasticSession::Sync() {
     return tl::unexpected(synced.error());
   }
   synced_ = true;
+  if (auto& nice = surroundings_.environment.nice) SetPriority(*std::exchange(nice, {}));
   state_ms_ = Milliseconds(MonotonicNow() - start);
   resumed_pending_ = true;
   membership_->Entered(current_->generation.number);

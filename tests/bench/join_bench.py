@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a join costs those who train: step times without a join, during a flat one, and during a stop-and-copy one.
 
-    tests/bench/join_bench.py [--floats 100000,1000000] [--joins 10] [--compute paced,busy] [--bin build/bin] [-o json]
+    tests/bench/join_bench.py [--floats 100000,1000000] [--joins 10] [--compute paced,busy] [--pace-ms 50] [--bin build/bin] [-o json]
 
 Three workers train; a fourth joins and leaves again, several times. Every worker notes when it begins a step, so a step's time is that
 between two beginnings in one worker. A step counts as one of a join if it overlaps with the time from the request to the first step
@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 MICRO_BATCHES = 5  # so that some worker has two of them with three workers and with four
 STEADY_STEPS = 5  # between two changes
-# Of one micro-batch. Paced: it waits, as for an accelerator. Busy: it computes.
-PACE = {"paced": {"PACED_MS": "50"}, "busy": {"PACED_BUSY_MS": "50"}}
+# A micro-batch that is paced waits, as for an accelerator; one that is busy computes.
+KNOBS = {"paced": "PACED_MS", "busy": "PACED_BUSY_MS"}
 
 
 def parse():
@@ -31,6 +31,7 @@ def parse():
     parser.add_argument("--floats", default="100000,1000000,10000000", help="parameters of the model")
     parser.add_argument("--joins", type=int, default=10, help="of each kind")
     parser.add_argument("--compute", default="paced,busy")
+    parser.add_argument("--pace-ms", type=int, default=50, help="of one micro-batch")
     parser.add_argument("--joining", default="flat,plain")
     parser.add_argument("--check", action="store_true", help="compare the weights with those of a run without a join")
     parser.add_argument("--bin", default=str(ROOT / "build" / "bin"))
@@ -63,7 +64,7 @@ class JoinBench:
         stop_at = 10_000_000
         arguments = ("--steps", stop_at, "--micro-batches", MICRO_BATCHES, "--batch-size", 1)
         job = self.muster.Job(home, self.muster.PACED, arguments, workers=3, name="join", flags=(),
-                              environment={**PACE[compute], "PACED_FLOATS": str(floats), "PACED_TIMES": str(times),
+                              environment={KNOBS[compute]: str(self.options.pace_ms), "PACED_FLOATS": str(floats), "PACED_TIMES": str(times),
                                            "MUSTER_JOIN": joining})
         try:
             job.wait_world(3)

@@ -46,6 +46,17 @@ def is_alive(pid):
     return read(pid) is not None
 
 
+def nice_values(pid):
+    """Of all threads of a process; none if it has gone."""
+    values = set()
+    for stat in pathlib.Path("/proc").glob(f"{pid}/task/*/stat"):
+        try:
+            values.add(int(stat.read_text().rpartition(")")[2].split()[16]))
+        except OSError:
+            continue
+    return values
+
+
 def children(pid):
     """The ids of its children; none if it has gone."""
     try:

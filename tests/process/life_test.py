@@ -128,6 +128,23 @@ class ForegroundJob(muster.JobTest):
         job.stop()
         job.finished()
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root may raise a priority again")
+    def test_starts_a_joiner_at_low_priority_until_it_is_in_the_ring(self):
+        marks = self.home.root / "marks"
+        marks.mkdir()
+        job = self.paced(workers=1, environment={"MUSTER_FAILPOINTS": "join.introduced=stall:2", "MUSTER_JOIN": "flat",
+                                                 "MUSTER_FAILPOINT_MARKS": str(marks)})
+        first = job.wait_world(1)["w-0"]
+        job.resize(2)
+        muster.wait_until(lambda: any(marks.iterdir()), 30, "the joiner")
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        self.assertEqual(processes.nice_values(job.workers()["w-1"]), {max(ours, 10)})
+        second = job.wait_world(2)["w-1"]
+        for pid in (first, second):
+            muster.wait_until(lambda: processes.nice_values(pid) == {ours}, 10, "all threads at the usual priority",
+                              lambda: str(processes.nice_values(pid)))
+        job.stop()
+
     def test_listens_on_loopback_only(self):
         job = self.endless()
         ports = processes.listening_ports(p.pid for p in self.home.processes())
