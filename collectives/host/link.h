@@ -14,6 +14,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -51,6 +52,9 @@ class Link {
 
   Link(Connection connection, std::string peer_id, int peer_rank, size_t chunk_bytes,
        std::shared_ptr<const Arena> arena);
+
+  // Called after each message that was copied out of the peer's memory: at low priority, many of them take long.
+  void set_after_copy(std::function<void()> call) { after_copy_ = std::move(call); }
 
   // Each posts one message of at most chunk_bytes.
   void Send(const Operation& operation, std::span<const std::byte> data, Gate gate = {});
@@ -188,6 +192,7 @@ class Link {
   bool closed_ = false;
   bool drained_ = false;  // the last Read() has seen everything that had arrived
   bool arrived_ = false;
+  std::function<void()> after_copy_;
   TimePoint last_activity_{};
   TimePoint last_heard_{};
 };

@@ -183,6 +183,7 @@ std::optional<Trouble> Link::OnShared(Incoming& message) {
   if (message.view == nullptr) {
     std::copy_n(data, message.into.size(), message.into.begin());
     ++shared_consumed_;
+    if (after_copy_) after_copy_();
   } else {
     *message.view = data;
     views_.push_back(true);

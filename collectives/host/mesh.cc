@@ -24,6 +24,9 @@ Mesh::Mesh(const ConnectRequest& request, std::vector<std::unique_ptr<Link>> lin
       links_(std::move(links)) {
   if (heartbeat_timeout_ == Duration::zero()) return;
   next_beat_ = MonotonicNow();
+  for (auto& link : links_) {
+    if (link) link->set_after_copy([this] { BeatIfDue(MonotonicNow()); });
+  }
   listener_->StartHeartbeat(this, heartbeat_timeout_ / kBeatsInTimeout, [this] { Beat(); });
 }
 
@@ -103,6 +106,10 @@ void Mesh::Beat() {
   beating_over_.notify_all();
 }
 
+void Mesh::BeatIfDue(TimePoint now) {
+  if (now >= next_beat_) BeatLinks(now);
+}
+
 void Mesh::BeatLinks(TimePoint now) {
   next_beat_ = now + heartbeat_timeout_ / kBeatsInTimeout;
   for (auto& link : links_) {
@@ -175,7 +182,7 @@ std::optional<Trouble> Mesh::Wait(const std::string& name, bool block) {
   poll_set_.assign(1, {.fd = wakeup_.fd(), .events = POLLIN});
   for (const auto& link : links_) poll_set_.push_back(link ? link->PollEntry() : pollfd{.fd = -1});
   const TimePoint asked = MonotonicNow();
-  if (asked >= next_beat_) BeatLinks(asked);
+  BeatIfDue(asked);
   const int timeout = block ? PollTimeout(std::min(NextSilence(), next_beat_), asked) : 0;
   const int ready = ::poll(poll_set_.data(), poll_set_.size(), timeout);
   if (ready <= 0) return block ? CheckSilence(name, asked) : std::nullopt;

@@ -54,6 +54,7 @@ class Mesh {
  private:
   bool Enter();
   void Beat();
+  void BeatIfDue(TimePoint now);
   void BeatLinks(TimePoint now);
   Status Leave(const std::optional<Trouble>& trouble);
   std::optional<Trouble> Progress(const std::string& name, const Step& step);

@@ -47,6 +47,13 @@ Status CatchUp::Run(Communicator& communicator, uint64_t trains_in, const Ready&
     ready(donors);
     return {};
   }
+  if (trains_in != 0 && !IsPlain()) {
+    Status prepared;
+    RunAtLowPriority([&] { prepared = memory_.Prepare(); });
+    MUSTER_TRY(std::move(prepared));
+  }
+  // The joiner takes rounds of all donors together, and so they begin together.
+  MUSTER_TRY(Introduce(communicator, {engine_.program_hash(), trains_in}));
   if (trains_in != 0) {
     return Give(
         communicator, donors, std::move(joiners), [&] { ready(donors); }, std::move(stop));

@@ -7,13 +7,14 @@
 #include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
-#include "runtime/base/low_priority.h"
 
 namespace muster {
 
 namespace {
 
+// For the copies of a round: a part of the state, so that those of a large one take no more rounds.
 constexpr size_t kStripMemory = 32 << 20;
+constexpr size_t kStateInStripMemory = 8;
 
 size_t LargestStrip(const Strips& strips) {
   size_t largest = 0;
@@ -26,8 +27,9 @@ size_t LargestStrip(const Strips& strips) {
 DonorMemory::DonorMemory(Backend& backend, StepEngine& engine)
     : backend_(backend),
       sums_bytes_(engine.sums().size()),
-      strips_bytes_(std::max(LargestStrip(engine.strips()),
-                             std::min(kStripMemory, engine.state().image().size()))) {}
+      strips_bytes_(std::max({LargestStrip(engine.strips()),
+                              std::min(kStripMemory, engine.state().image().size()),
+                              engine.state().image().size() / kStateInStripMemory})) {}
 
 Status DonorMemory::Prepare() {
   const auto allocate = [this](size_t bytes) -> Result<std::span<std::byte>> {
@@ -57,7 +59,7 @@ Donation::Donation(Communicator& communicator, StepEngine& engine, DonorMemory& 
 void Donation::Give(double step_seconds, bool last) {
   std::lock_guard lock(mutex_);
   step_seconds_ = step_seconds;
-  if (!prepared_ || ended_ || too_slow_) return;
+  if (ended_ || too_slow_) return;
   Round round{.record = engine_.record()};
   const bool sums = given_ > 0 && round.record.applied == StepEngine::Applied::kCommitted;
   if (rounds_.size() >= kRoundsInFlight || MonotonicNow() > deadline_) {
@@ -97,6 +99,7 @@ void Donation::AddStrips(Round& round, double seconds) {
     used += bytes;
     ++given_;
     ++round.header.added;
+    deadline_ = MonotonicNow() + kLimit;
     if (Seconds(MonotonicNow() - start) >= seconds) break;
   }
 }
@@ -134,12 +137,8 @@ void Donation::End() {
 }
 
 Status Donation::Rounds(const std::function<void()>& ready, const std::stop_token& stop) {
-  Status prepared;
-  RunAtLowPriority([&] { prepared = memory_.Prepare(); });
-  MUSTER_TRY(std::move(prepared));
   bool told_ready = false;
   std::unique_lock lock(mutex_);
-  prepared_ = true;
   while (true) {
     if (!changed_.wait(lock, stop, [this] { return !rounds_.empty() || too_slow_; })) {
       return Err(Code::kAborted, "another generation is being prepared");

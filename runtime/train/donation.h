@@ -47,7 +47,8 @@ class Donation {
  public:
   static constexpr double kShare = 0.02;
   static constexpr size_t kRoundsInFlight = 3;
-  static constexpr auto kLimit = std::chrono::seconds(20);  // for a joiner to catch up
+  static constexpr auto kLimit =
+      std::chrono::seconds(20);  // for a joiner to catch up after the last strips
 
   // This member is the `index`-th of `donors`.
   Donation(Communicator& communicator, StepEngine& engine, DonorMemory& memory,
@@ -60,7 +61,7 @@ class Donation {
   // Blocks until Serve() has returned, which it does soon after the last round: its waits are those of the communicator.
   void AwaitEnd();
 
-  // Sends rounds until the last one. Calls `ready` once, when every joiner has all strips of this donor and keeps up, or will get
+  // Sends rounds until the last one, out of memory that has been prepared. Calls `ready` once, when every joiner has all strips of this donor and keeps up, or will get
   // the state by a copy. Errors: those of Communicator; kAborted (`stop`).
   Status Serve(const std::function<void()>& ready, std::stop_token stop);
   // The same for a state so small that a copy is better.
@@ -84,14 +85,13 @@ class Donation {
   DonorMemory& memory_;
   const std::vector<int> joiners_;
   std::vector<size_t> own_;  // strips that this member gives
-  const TimePoint deadline_ = MonotonicNow() + kLimit;
 
   std::mutex mutex_;  // guards all below
   std::condition_variable_any changed_;
-  bool prepared_ = false;
   bool too_slow_ = false;
   bool ended_ = false;
-  size_t given_ = 0;  // of own_
+  size_t given_ = 0;                              // of own_
+  TimePoint deadline_ = MonotonicNow() + kLimit;  // for more of them, or to be caught up with
   double step_seconds_ = 0;
   std::deque<Round> rounds_;  // the first is being sent
 };
