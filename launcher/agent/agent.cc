@@ -202,7 +202,8 @@ class AgentLoop {
     Report({.kind = SlotWorkerReport::Kind::kStarted, .pid = worker_});
   }
 
-  // Until a worker is in their ring it must not take the cores from them.
+  // Until a worker that is new is in their ring it must not take the cores from them. (One that replaces another is in a hurry: as
+  // long as it is not there, fewer hold the state.)
   bool OthersTrainHere() const {
     if (place_.in_pod) return false;
     const std::string text = ReadFile(folder_.status()).value_or("");
@@ -221,7 +222,7 @@ class AgentLoop {
     spawn.cwd = spec_.cwd;
     spawn.stdout_fd = out.write_end.get();
     spawn.stderr_fd = err.write_end.get();
-    if (OthersTrainHere() && MayLeaveLowPriority()) {
+    if (!std::exchange(started_before_, true) && OthersTrainHere() && MayLeaveLowPriority()) {
       spawn.low_priority = true;
       spawn.environment.push_back(fmt::format("MUSTER_NICE={}", ::getpriority(PRIO_PROCESS, 0)));
     }
@@ -282,6 +283,7 @@ class AgentLoop {
   AgentCore core_{AgentPolicy{}};
   std::vector<SlotWorkerReport> early_reports_;  // before the link exists
   pid_t worker_ = 0;
+  bool started_before_ = false;
   uint64_t incarnation_ = 0;
   UniqueFd stdout_;
   UniqueFd stderr_;

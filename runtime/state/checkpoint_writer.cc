@@ -98,8 +98,7 @@ class CheckpointWriter::Impl {
       } else if (phase == Phase::kCopying) {
         EndCopy();
       } else {
-        Status status;
-        RunAtLowPriority([&] { status = WriteCheckpoint(directory_, *copy_, facts_, keep_); });
+        const Status status = WriteCheckpoint(directory_, *copy_, facts_, keep_);
         Record(status);
         if (on_done_) on_done_(copy_->step(), status);
         SetPhase(Phase::kIdle);

@@ -47,7 +47,7 @@ Status CatchUp::Run(Communicator& communicator, uint64_t trains_in, const Ready&
     ready(donors);
     return {};
   }
-  if (trains_in != 0 && !IsPlain()) {
+  if (trains_in != 0 && !IsPlain() && !memory_.prepared()) {
     Status prepared;
     RunAtLowPriority([&] { prepared = memory_.Prepare(); });
     MUSTER_TRY(std::move(prepared));

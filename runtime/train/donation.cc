@@ -31,6 +31,10 @@ DonorMemory::DonorMemory(Backend& backend, StepEngine& engine)
                               std::min(kStripMemory, engine.state().image().size()),
                               engine.state().image().size() / kStateInStripMemory})) {}
 
+bool DonorMemory::prepared() const {
+  return spares.size() >= Donation::kRoundsInFlight && !strips.empty();
+}
+
 Status DonorMemory::Prepare() {
   const auto allocate = [this](size_t bytes) -> Result<std::span<std::byte>> {
     MUSTER_ASSIGN(std::span<std::byte> memory, backend_.Allocate(bytes));

@@ -33,6 +33,7 @@ class DonorMemory {
   DonorMemory(Backend& backend, StepEngine& engine);
   // Allocates what is missing, and touches it, so that the trainer finds it mapped. Errors: kResourceExhausted.
   Status Prepare();
+  bool prepared() const;
 
   std::vector<std::span<std::byte>> spares;  // for sums
   std::span<std::byte> strips;               // for copies of strips, at least one

@@ -48,7 +48,7 @@ class Kills(muster.JobTest):
         killed = 0
         while killed < KILLS:
             self.pause(0.02, 0.3)
-            alive = muster.wait_until(lambda: self.members(job), 30, "three members", job.explain)
+            alive = muster.wait_until(lambda: self.members(job, 3), 30, "three members", job.explain)
             victims = self.random.sample(sorted(alive), self.random.choice((1, 1, 1, 2)))
             killed += sum([job.kill_worker(alive[victim]) for victim in victims])
             job.wait_step(job.step + 1, seconds=30)
@@ -57,11 +57,11 @@ class Kills(muster.JobTest):
         self.assertEqual(job.wait_world(4).keys(), workers.keys())
         self.end(job, killed)
 
-    def members(self, job):
-        """{id: pid} of the workers that hold the state, if they are so many that two may die."""
+    def members(self, job, least):
+        """{id: pid} of the workers that hold the state, if there are so many."""
         training = {w["id"]: w["pid"] for w in job.status()["workers"] if w["state"] == "training"}
         alive = {worker: pid for worker, pid in training.items() if processes.is_alive(pid)}
-        return len(alive) >= 3 and alive
+        return len(alive) >= least and alive
 
     def test_of_digits_until_it_ends(self):
         arguments = ("--steps", 500, "--batch-size", 128, "--seed", 9)
@@ -70,9 +70,8 @@ class Kills(muster.JobTest):
         job.wait_world(4)
         killed = 0
         while job.process.poll() is None:
-            pids = list(job.workers().values())
-            if len(pids) > 2:
-                killed += job.kill_worker(self.random.choice(pids))
+            if self.members(job, 2):  # one that holds the state survives
+                killed += job.kill_worker(self.random.choice(list(job.workers().values())))
             self.pause(0.05, 0.3)
         self.assertGreater(killed, 0)
         self.assert_same_result(job.finished(), expected)
