@@ -185,10 +185,11 @@ class AgentLoop {
   }
 
   void StartWorker() {
+    const bool replaces = incarnation_ != 0;
     // Larger than the one before even if the clock was set back.
     incarnation_ = std::max(incarnation_ + 1, UnixNanoseconds());
     tail_.Clear();
-    const Result<pid_t> started = SpawnWorker();
+    const Result<pid_t> started = SpawnWorker(replaces);
     if (!started) {
       log_.Note(started.error().message);
       Report({.kind = SlotWorkerReport::Kind::kExited,
@@ -202,17 +203,17 @@ class AgentLoop {
     Report({.kind = SlotWorkerReport::Kind::kStarted, .pid = worker_});
   }
 
-  // Until a worker that is new is in their ring it must not take the cores from them. (One that replaces another is in a hurry: as
-  // long as it is not there, fewer hold the state.)
-  bool OthersTrainHere() const {
-    if (place_.in_pod) return false;
+  // Others train here, and until this worker is in their ring it must not take the cores from them. One that replaces another is in a
+  // hurry: as long as it is not there, fewer hold the state.
+  bool StartsAtLowPriority(bool replaces) const {
+    if (replaces || place_.in_pod) return false;
     const std::string text = ReadFile(folder_.status()).value_or("");
     const nlohmann::json status = nlohmann::json::parse(text, nullptr, false);
     const std::string phase = status.is_object() ? status.value("phase", "") : "";
-    return phase == "running" || phase == "resizing";
+    return (phase == "running" || phase == "resizing") && MayLeaveLowPriority();
   }
 
-  Result<pid_t> SpawnWorker() {
+  Result<pid_t> SpawnWorker(bool replaces) {
     MUSTER_ASSIGN(Pipe out, MakePipe());
     MUSTER_ASSIGN(Pipe err, MakePipe());
     SpawnSpec spawn;
@@ -222,8 +223,8 @@ class AgentLoop {
     spawn.cwd = spec_.cwd;
     spawn.stdout_fd = out.write_end.get();
     spawn.stderr_fd = err.write_end.get();
-    if (!std::exchange(started_before_, true) && OthersTrainHere() && MayLeaveLowPriority()) {
-      spawn.low_priority = true;
+    spawn.low_priority = StartsAtLowPriority(replaces);
+    if (spawn.low_priority) {
       spawn.environment.push_back(fmt::format("MUSTER_NICE={}", ::getpriority(PRIO_PROCESS, 0)));
     }
     MUSTER_ASSIGN(const pid_t pid, Spawn(spawn));
@@ -283,7 +284,6 @@ class AgentLoop {
   AgentCore core_{AgentPolicy{}};
   std::vector<SlotWorkerReport> early_reports_;  // before the link exists
   pid_t worker_ = 0;
-  bool started_before_ = false;
   uint64_t incarnation_ = 0;
   UniqueFd stdout_;
   UniqueFd stderr_;

@@ -40,12 +40,9 @@ void RunAtLowPriority(const std::function<void()>& work) {
 }
 
 bool MayLeaveLowPriority() {
+  const int before = ::getpriority(PRIO_PROCESS, 0);
   bool may = false;
-  std::jthread([&] {  // it ends, whatever comes of it
-    const int before = ::getpriority(PRIO_PROCESS, 0);
-    may = Set(0, kLowPriority) && Set(0, before);
-  })
-      .join();
+  RunAtLowPriority([&] { may = Set(0, before); });
   return may;
 }
 

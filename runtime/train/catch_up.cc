@@ -47,11 +47,7 @@ Status CatchUp::Run(Communicator& communicator, uint64_t trains_in, const Ready&
     ready(donors);
     return {};
   }
-  if (trains_in != 0 && !IsPlain() && !memory_.prepared()) {
-    Status prepared;
-    RunAtLowPriority([&] { prepared = memory_.Prepare(); });
-    MUSTER_TRY(std::move(prepared));
-  }
+  if (trains_in != 0 && !IsPlain()) MUSTER_TRY(memory_.Prepare());
   // The joiner takes rounds of all donors together, and so they begin together.
   MUSTER_TRY(Introduce(communicator, {engine_.program_hash(), trains_in}));
   if (trains_in != 0) {

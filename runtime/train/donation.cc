@@ -7,6 +7,7 @@
 #include "runtime/base/bytes.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
+#include "runtime/base/low_priority.h"
 
 namespace muster {
 
@@ -31,11 +32,14 @@ DonorMemory::DonorMemory(Backend& backend, StepEngine& engine)
                               std::min(kStripMemory, engine.state().image().size()),
                               engine.state().image().size() / kStateInStripMemory})) {}
 
-bool DonorMemory::prepared() const {
-  return spares.size() >= Donation::kRoundsInFlight && !strips.empty();
+Status DonorMemory::Prepare() {
+  Status allocated;
+  const bool complete = spares.size() >= Donation::kRoundsInFlight && !strips.empty();
+  if (!complete) RunAtLowPriority([&] { allocated = Allocate(); });
+  return allocated;
 }
 
-Status DonorMemory::Prepare() {
+Status DonorMemory::Allocate() {
   const auto allocate = [this](size_t bytes) -> Result<std::span<std::byte>> {
     MUSTER_ASSIGN(std::span<std::byte> memory, backend_.Allocate(bytes));
     std::memset(memory.data(), 0, memory.size());

@@ -31,14 +31,15 @@ namespace muster {
 class DonorMemory {
  public:
   DonorMemory(Backend& backend, StepEngine& engine);
-  // Allocates what is missing, and touches it, so that the trainer finds it mapped. Errors: kResourceExhausted.
+  // Allocates what is missing, and touches it, so that the trainer finds it mapped; at low priority. Errors: kResourceExhausted.
   Status Prepare();
-  bool prepared() const;
 
   std::vector<std::span<std::byte>> spares;  // for sums
   std::span<std::byte> strips;               // for copies of strips, at least one
 
  private:
+  Status Allocate();
+
   Backend& backend_;
   const size_t sums_bytes_;
   const size_t strips_bytes_;

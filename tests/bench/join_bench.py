@@ -8,44 +8,35 @@ between two beginnings in one worker. A step counts as one of a join if it overl
 that the joiner works in. docs/benchmarks.md has the table.
 """
 
-import argparse
-import json
-import os
 import pathlib
 import statistics
 import sys
-import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from tests.bench import paced_steps  # noqa: E402
+from tests.bench.paced_steps import milliseconds  # noqa: E402
 
-MICRO_BATCHES = 5  # so that some worker has two of them with three workers and with four
 STEADY_STEPS = 5  # between two changes
-# A micro-batch that is paced waits, as for an accelerator; one that is busy computes.
-KNOBS = {"paced": "PACED_MS", "busy": "PACED_BUSY_MS"}
+COLUMNS = {
+    "parameters": lambda found: f"{found['floats']:,}",
+    "compute": lambda found: found["compute"],
+    "join": lambda found: found["join"],
+    "steps": lambda found: str(found["steps"]),
+    "median": lambda found: milliseconds(found["median"]),
+    "longest": lambda found: milliseconds(found["longest"]),
+    "longest of a join: median": lambda found: milliseconds(found["join_median"]),
+    "worst": lambda found: f"{milliseconds(found['join_longest'])} ({found['join_longest'] / found['median']:.2f} x)",
+    "the join takes": lambda found: f"{found['join_takes']:.2f} s",
+}
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--floats", default="100000,1000000,10000000", help="parameters of the model")
+    parser = paced_steps.parser(__doc__)
     parser.add_argument("--joins", type=int, default=10, help="of each kind")
-    parser.add_argument("--compute", default="paced,busy")
-    parser.add_argument("--pace-ms", type=int, default=50, help="of one micro-batch")
     parser.add_argument("--joining", default="flat,plain")
     parser.add_argument("--check", action="store_true", help="compare the weights with those of a run without a join")
-    parser.add_argument("--bin", default=str(ROOT / "build" / "bin"))
-    parser.add_argument("-o", dest="output", choices=("text", "json"), default="text")
     return parser.parse_args()
-
-
-def steps_of(folder):
-    """(worker, step, begin, end) of every step that some worker has begun and ended."""
-    for path in folder.iterdir():
-        begun = [line.split() for line in path.read_text().splitlines()]
-        for (step, begin), (next_step, end) in zip(begun, begun[1:]):
-            if int(next_step) == int(step) + 1:
-                yield path.name, int(step), float(begin), float(end)
 
 
 def first_steps(folder, known):
@@ -58,14 +49,9 @@ class JoinBench:
         self.muster = muster
         self.options = options
 
-    def measure(self, floats, compute, joining):
+    def measure(self, row):
         home = self.muster.Home()
-        times = pathlib.Path(tempfile.mkdtemp(dir=home.root))
-        stop_at = 10_000_000
-        arguments = ("--steps", stop_at, "--micro-batches", MICRO_BATCHES, "--batch-size", 1)
-        job = self.muster.Job(home, self.muster.PACED, arguments, workers=3, name="join", flags=(),
-                              environment={KNOBS[compute]: str(self.options.pace_ms), "PACED_FLOATS": str(floats), "PACED_TIMES": str(times),
-                                           "MUSTER_JOIN": joining})
+        job, times = paced_steps.start(self.muster, home, self.options, row, 10_000_000, environment={"MUSTER_JOIN": row["join"]})
         try:
             job.wait_world(3)
             joins, leaves = [], []
@@ -86,17 +72,17 @@ class JoinBench:
             events = job.events()
             job.stop()
             job.wait_exit(600)
-            found = self.figures([step for step in steps_of(times) if step[2] > steady], joins, leaves, events)
+            found = self.figures([step for step in paced_steps.steps_of(times) if step[2] > steady], joins, leaves, events)
             if self.options.check:
-                self.check(home, floats, job.objects()[-1])
+                self.check(home, row["floats"], job.objects()[-1])
         finally:
             home.close(check=False)
-        return found
+        return row | found
 
     def check(self, home, floats, finished):
         """The same program alone, to the same step."""
         home.environment["PACED_FLOATS"] = str(floats)
-        alone = home.by_hand(self.muster.PACED, "--steps", finished["step"], "--micro-batches", MICRO_BATCHES, "--batch-size", 1,
+        alone = home.by_hand(self.muster.PACED, "--steps", finished["step"], "--micro-batches", paced_steps.MICRO_BATCHES, "--batch-size", 1,
                              seconds=3600)
         assert alone["weights"] == finished["weights"], f"{finished} after joins, {alone} without"
 
@@ -119,23 +105,13 @@ class JoinBench:
 
 def main():
     options = parse()
-    os.environ["MUSTER_BIN"] = options.bin
-    from tests.harness import muster  # it reads MUSTER_BIN when it is loaded
-    bench = JoinBench(muster, options)
-    if options.output == "text":
-        print("| parameters | compute | join | steps | median | longest | longest of a join: median | worst | the join takes |\n"
-              "|---|---|---|---|---|---|---|---|---|")
-    for floats in map(int, options.floats.split(",")):
-        for compute in options.compute.split(","):
-            for joining in options.joining.split(","):
-                found = bench.measure(floats, compute, joining) | {"floats": floats, "compute": compute, "join": joining}
-                if options.output == "json":
-                    print(json.dumps(found), flush=True)
-                    continue
-                ms = {key: f"{found[key] * 1e3:.1f} ms" for key in ("median", "longest", "join_median", "join_longest")}
-                ratio = found["join_longest"] / found["median"]
-                print(f"| {floats:,} | {compute} | {joining} | {found['steps']} | {ms['median']} | {ms['longest']} | "
-                      f"{ms['join_median']} | {ms['join_longest']} ({ratio:.2f} x) | {found['join_takes']:.2f} s |", flush=True)
+    bench = JoinBench(paced_steps.harness(options), options)
+    table = paced_steps.Table(options, COLUMNS)
+    for row in paced_steps.rows(options):
+        for joining in options.joining.split(","):
+            found = bench.measure(row | {"join": joining})
+            table.add(found)
+            if options.output == "text":
                 for message in sorted(set(found["said"]))[:3]:
                     print(f"  {message}", file=sys.stderr)
 

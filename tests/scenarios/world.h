@@ -100,7 +100,6 @@ class World : public Surroundings {
   bool agent_runs(const std::string& slot) const;
   bool WasSpawned(const std::string& slot) const;
   std::vector<std::string> slots() const;  // that have an agent
-  const std::vector<std::string>& wanted_slots() const { return wanted_slots_; }
   const std::optional<FinishJob>& end() const { return end_; }
   const CoordinatorState& durable() const { return durable_; }
   const std::vector<EmitEvent>& events() const { return events_; }
