@@ -142,6 +142,14 @@ const Coordinator::Worker* Coordinator::WorkerOf(const Member& member) const {
   return newest ? &found->second : nullptr;
 }
 
+std::vector<std::string> Coordinator::MembersAt(const std::vector<int>& ranks) const {
+  std::vector<std::string> members;
+  for (const int rank : ranks) {
+    members.push_back(state_.active->members[static_cast<size_t>(rank)].worker);
+  }
+  return members;
+}
+
 bool Coordinator::IsActive(const std::string& id, const Worker& worker) const {
   const int rank = ActiveRank(id);
   return rank >= 0 &&

@@ -114,7 +114,7 @@ class Coordinator {
   // coordinator_evictions.cc
   void EvictSilent();
   Duration StepDeadline() const;
-  void CutOff(const std::vector<std::string>& members, const std::vector<std::string>& side);
+  void CutOff(const std::vector<int>& ranks, const std::vector<int>& side);  // ascending
   void Bar(const std::string& id);
   static void Unbar(Worker& worker);
   bool IsBarred(const Worker& worker) const { return now_ < worker.barred_until; }
@@ -145,6 +145,7 @@ class Coordinator {
   int ProposedRank(const std::string& id) const;
   bool InActive(const std::string& id) const;
   const Worker* WorkerOf(const Member& member) const;  // nullptr: its process has ended
+  std::vector<std::string> MembersAt(const std::vector<int>& ranks) const;  // of the active one
   bool IsActive(const std::string& id, const Worker& worker) const;
   bool InProposed(const std::string& id) const { return ProposedRank(id) >= 0; }
   void SendTo(const std::string& id, Order order);
@@ -159,7 +160,7 @@ class Coordinator {
   std::vector<CoordinatorAction> actions_;
   TimePoint now_;                          // of the event being handled
   bool nothing_follows_ = false;           // from it, but what the next tick finds too
-  Unreachable unreachable_;                // among the members of the active generation
+  Sides sides_;                            // of the members of the active generation
   Duration longest_step_{};                // that a member has computed on and ended,
   uint64_t steps_measured_ = 0;            // of so many
   std::optional<Change> change_;           // from the order until all members have resumed

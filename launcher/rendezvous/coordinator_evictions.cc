@@ -83,20 +83,18 @@ void Coordinator::EvictSilent() {
 }
 
 // Members that the network keeps from `side`: they stop, and may join when they can be reached.
-void Coordinator::CutOff(const std::vector<std::string>& members,
-                         const std::vector<std::string>& side) {
-  std::vector<std::string> cut_off;
-  std::ranges::copy_if(members, std::back_inserter(cut_off), [&](const std::string& id) {
-    return std::ranges::find(side, id) == side.end();
-  });
+void Coordinator::CutOff(const std::vector<int>& ranks, const std::vector<int>& side) {
+  std::vector<int> cut_off;
+  std::ranges::set_difference(ranks, side, std::back_inserter(cut_off));
   if (cut_off.empty()) return;
-  const std::string cause =
-      fmt::format("the network is cut: {} cannot connect to {}", Listed(cut_off), Listed(side));
-  for (const std::string& id : cut_off) {
+  const std::vector<std::string> lost = MembersAt(cut_off);
+  const std::string cause = fmt::format("the network is cut: {} cannot connect to {}", Listed(lost),
+                                        Listed(MembersAt(side)));
+  for (const std::string& id : lost) {
     Evict(id, cause, first_sign_);
     Bar(id);
-    unreachable_.erase(id);  // then it is tried again
   }
+  for (const int rank : cut_off) sides_.Forget(rank);  // then it is tried again
 }
 
 }  // namespace muster

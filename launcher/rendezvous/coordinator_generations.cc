@@ -31,7 +31,7 @@ void Coordinator::Propose(std::vector<std::string> members, bool urgent,
   }
   OpenChange(generation, urgent, reason);
   if (urgent) active_dead_ = false;
-  unreachable_.clear();
+  sides_.Clear();
   for (const std::string& id : members) {
     Worker& worker = workers_.at(id);
     worker.busy_since = worker.waiting_since = now_;
@@ -52,6 +52,7 @@ void Coordinator::Promote(uint64_t generation) {
   ++state_.generations;
   results_.clear();
   active_dead_ = false;
+  sides_.Clear();
   for (const Member& member : state_.active->members) {
     workers_[member.worker].member_as = member.incarnation;
     // A restored coordinator may hear of the switch before it has heard of all who took part in it.

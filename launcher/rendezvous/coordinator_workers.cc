@@ -256,7 +256,11 @@ void Coordinator::OnBuildFailed(const Report& report) {
     MarkActiveDead(fmt::format("{} could not connect: {}", report.worker, report.message), now_);
     Worker& worker = workers_[report.worker];
     worker.revoked = std::max(worker.revoked, report.generation);
-    unreachable_[report.worker] = {report.unreachable.begin(), report.unreachable.end()};
+    std::vector<int> unreachable;
+    for (const std::string& other : report.unreachable) {
+      if (const int rank = ActiveRank(other); rank >= 0) unreachable.push_back(rank);
+    }
+    if (const int rank = ActiveRank(report.worker); rank >= 0) sides_.Say(rank, unreachable);
   }
 }
 

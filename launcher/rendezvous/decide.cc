@@ -190,13 +190,15 @@ void Coordinator::DecideStart() {
 
 void Coordinator::DecideRecovery() {
   const Generation& active = *state_.active;
-  std::vector<std::string> survivors;
+  std::vector<int> survivors;
+  int next_rank = 0;
   bool somebody_lost = false;
   bool somebody_barred = false;
   bool suspect = false;
   bool somebody_in_limbo = false;
   bool all_know = true;
   for (const Member& member : active.members) {
+    const int rank = next_rank++;
     const Worker* found = WorkerOf(member);
     if (found != nullptr && found->awaited) {  // EvictSilent ends this
       message_ = fmt::format(
@@ -220,7 +222,7 @@ void Coordinator::DecideRecovery() {
       // EvictSilent() ends this.
       if (!worker.lost_by.empty() && silence > options_.heartbeat_timeout / 10) suspect = true;
     }
-    survivors.push_back(member.worker);
+    survivors.push_back(rank);
   }
   const auto dead_for = now_ - known_;
   message_ = fmt::format("generation {} is over: {}", active.number, cause_);
@@ -244,9 +246,12 @@ void Coordinator::DecideRecovery() {
   if (suspect || (somebody_in_limbo && dead_for < kLimbo)) return;
   // Who died is not known yet: the agent or the heartbeat will tell.
   if (!somebody_lost && !all_know && dead_for < options_.heartbeat_timeout) return;
-  std::erase_if(survivors, [&](const std::string& id) { return !workers_.at(id).connected; });
-  std::vector<std::string> members = LargestSide(survivors, unreachable_);
-  CutOff(survivors, members);
+  std::erase_if(survivors, [&](int rank) {
+    return !workers_.at(active.members[static_cast<size_t>(rank)].worker).connected;
+  });
+  const std::vector<int> side = sides_.Largest(survivors);
+  std::vector<std::string> members = MembersAt(side);
+  CutOff(survivors, side);
   if (static_cast<int>(members.size()) < Quorum()) members = Chosen();
   if (static_cast<int>(members.size()) < Quorum() || members.empty()) {
     message_ += "; below the minimum: ";

@@ -1,40 +1,56 @@
 #include "launcher/rendezvous/sides.h"
 
+#include <algorithm>
+
 namespace muster {
 
-namespace {
-
-bool Says(const Unreachable& unreachable, const std::string& who, const std::string& of) {
-  const auto found = unreachable.find(who);
-  return found != unreachable.end() && found->second.contains(of);
+void Sides::Say(int rank, const std::vector<int>& unreachable) {
+  const auto row = static_cast<size_t>(rank);
+  if (row >= said_.size()) said_.resize(row + 1);
+  const auto cuts = [&] {
+    size_t count = 0;
+    for (size_t other = 0; other < said_.size(); ++other) count += AreCutOff(row, other) ? 1 : 0;
+    return count;
+  };
+  cuts_ -= cuts();
+  said_[row].clear();
+  for (const int other : unreachable) {
+    const auto column = static_cast<size_t>(other);
+    if (other == rank) continue;
+    if (column >= said_[row].size()) said_[row].resize(column + 1);
+    said_[row][column] = true;
+  }
+  cuts_ += cuts();
 }
 
-}  // namespace
-
-std::vector<std::string> LargestSide(const std::vector<std::string>& members,
-                                     const Unreachable& unreachable) {
-  std::vector<std::string> side = members;
-  const std::set<std::string> there(members.begin(), members.end());
-  std::map<std::string, std::set<std::string>> cut_off_from;
-  for (const std::string& member : members) {
-    const auto found = unreachable.find(member);
-    if (found == unreachable.end()) continue;
-    for (const std::string& other : found->second) {
-      const bool both_say_so = there.contains(other) && Says(unreachable, other, member);
-      if (both_say_so) cut_off_from[member].insert(other);
-    }
+std::vector<int> Sides::Largest(const std::vector<int>& members) const {
+  if (cuts_ == 0) return members;
+  struct Member {
+    size_t rank;
+    size_t cuts = 0;  // from those who are still there
+  };
+  std::vector<Member> side;
+  for (const int rank : members) {
+    if (static_cast<size_t>(rank) < said_.size()) side.push_back({static_cast<size_t>(rank)});
   }
-  while (!cut_off_from.empty()) {
+  for (Member& one : side) {
+    for (const Member& other : side) one.cuts += AreCutOff(one.rank, other.rank) ? 1 : 0;
+  }
+  std::vector<int> left_out;
+  while (!side.empty()) {
     auto worst = side.begin();
     for (auto each = side.begin(); each != side.end(); ++each) {
-      if (cut_off_from[*each].size() >= cut_off_from[*worst].size()) worst = each;
+      if (each->cuts >= worst->cuts) worst = each;
     }
-    for (const std::string& other : cut_off_from[*worst]) cut_off_from[other].erase(*worst);
-    cut_off_from.erase(*worst);
+    if (worst->cuts == 0) break;
+    for (Member& other : side) other.cuts -= AreCutOff(worst->rank, other.rank) ? 1 : 0;
+    left_out.push_back(static_cast<int>(worst->rank));
     side.erase(worst);
-    std::erase_if(cut_off_from, [](const auto& entry) { return entry.second.empty(); });
   }
-  return side;
+  std::ranges::sort(left_out);
+  std::vector<int> largest;
+  std::ranges::set_difference(members, left_out, std::back_inserter(largest));
+  return largest;
 }
 
 }  // namespace muster

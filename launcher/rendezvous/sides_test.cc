@@ -2,52 +2,87 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 namespace muster {
 namespace {
 
-using Members = std::vector<std::string>;
+using Ranks = std::vector<int>;
 
-const Members kFive = {"w-0", "w-1", "w-2", "w-3", "w-4"};
-
-// Each of `side` says that it cannot reach any of the others, and these say the same of it.
-Unreachable SplitOff(const std::set<std::string>& side) {
-  Unreachable unreachable;
-  for (const std::string& inside : kFive) {
-    for (const std::string& outside : kFive) {
-      if (!side.contains(inside) || side.contains(outside)) continue;
-      unreachable[inside].insert(outside);
-      unreachable[outside].insert(inside);
-    }
-  }
-  return unreachable;
+Ranks First(int count) {
+  Ranks ranks(static_cast<size_t>(count));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
 }
 
-TEST(LargestSide, IsEverybodyWhereNothingIsCut) {
-  EXPECT_EQ(LargestSide(kFive, {}), kFive);
-  EXPECT_EQ(LargestSide({}, SplitOff({"w-0"})), Members{});
+// Of so many, each of `side` says that it cannot reach any of the others, and these say the same of it.
+Sides SplitOff(const Ranks& side, int count = 5) {
+  Ranks others;
+  std::ranges::set_difference(First(count), side, std::back_inserter(others));
+  Sides sides;
+  for (const int rank : side) sides.Say(rank, others);
+  for (const int rank : others) sides.Say(rank, side);
+  return sides;
 }
 
-TEST(LargestSide, IsTheLargerOfTwoWhereverTheLowNumbersAre) {
-  EXPECT_EQ(LargestSide(kFive, SplitOff({"w-3", "w-4"})), (Members{"w-0", "w-1", "w-2"}));
-  EXPECT_EQ(LargestSide(kFive, SplitOff({"w-0", "w-1"})), (Members{"w-2", "w-3", "w-4"}));
-  EXPECT_EQ(LargestSide(kFive, SplitOff({"w-2"})), (Members{"w-0", "w-1", "w-3", "w-4"}));
+TEST(Sides, AreOneWhereNothingIsCut) {
+  EXPECT_EQ(Sides().Largest(First(5)), First(5));
+  EXPECT_EQ(SplitOff({0}).Largest({}), Ranks{});
 }
 
-TEST(LargestSide, OfTwoEqualOnesIsThatWithoutTheLast) {
-  EXPECT_EQ(LargestSide({"w-0", "w-1", "w-2", "w-3"}, SplitOff({"w-0", "w-3"})),
-            (Members{"w-1", "w-2"}));
-  EXPECT_EQ(LargestSide({"w-0", "w-1"}, SplitOff({"w-0"})), Members{"w-0"});
+TEST(Sides, TheLargerOfTwoIsTakenWhereverTheLowRanksAre) {
+  EXPECT_EQ(SplitOff({3, 4}).Largest(First(5)), (Ranks{0, 1, 2}));
+  EXPECT_EQ(SplitOff({0, 1}).Largest(First(5)), (Ranks{2, 3, 4}));
+  EXPECT_EQ(SplitOff({2}).Largest(First(5)), (Ranks{0, 1, 3, 4}));
 }
 
-TEST(LargestSide, LeavesOutOneEndOfASingleBrokenPath) {
-  EXPECT_EQ(LargestSide(kFive, {{"w-1", {"w-3"}}, {"w-3", {"w-1"}}}),
-            (Members{"w-0", "w-1", "w-2", "w-4"}));
+TEST(Sides, OfTwoEqualOnesThatWithoutTheLastIsTaken) {
+  EXPECT_EQ(SplitOff({0, 3}).Largest(First(4)), (Ranks{1, 2}));
+  EXPECT_EQ(SplitOff({0}).Largest({0, 1}), Ranks{0});
+}
+
+TEST(Sides, ASingleBrokenPathCostsOneEndOfIt) {
+  Sides sides;
+  sides.Say(1, {3});
+  sides.Say(3, {1});
+  EXPECT_EQ(sides.Largest(First(5)), (Ranks{0, 1, 2, 4}));
 }
 
 // A member that began to connect late is missed by those who gave up before.
-TEST(LargestSide, BelievesOnlyWhatBothSay) {
-  EXPECT_EQ(LargestSide(kFive, {{"w-0", {"w-4"}}, {"w-1", {"w-4"}}}), kFive);
-  EXPECT_EQ(LargestSide(kFive, {{"w-0", {"w-9"}}, {"w-9", {"w-0"}}}), kFive);
+TEST(Sides, OnlyWhatBothSayIsBelieved) {
+  Sides sides;
+  sides.Say(0, {4});
+  sides.Say(1, {4});
+  EXPECT_EQ(sides.Largest(First(5)), First(5));
+  sides.Say(9, {0});
+  sides.Say(0, {9});
+  EXPECT_EQ(sides.Largest(First(5)), First(5));
+}
+
+TEST(Sides, WhatWasSaidBeforeIsForgotten) {
+  Sides sides = SplitOff({3, 4});
+  sides.Say(3, {4});
+  EXPECT_EQ(sides.Largest(First(5)), (Ranks{0, 1, 2, 3}));
+  sides.Forget(4);
+  EXPECT_EQ(sides.Largest(First(5)), First(5));
+  sides.Say(4, {3});
+  EXPECT_EQ(sides.Largest(First(5)), (Ranks{0, 1, 2, 3}));
+}
+
+// Thousands of members look for their side at every event of a recovery.
+TEST(Sides, AreFoundSoonAmongThousands) {
+  constexpr int kMembers = 4000;
+  Ranks odd;
+  for (int rank = 1; rank < kMembers; rank += 2) odd.push_back(rank);
+  Sides sides = SplitOff(odd, kMembers);
+  const Ranks side = sides.Largest(First(kMembers));
+  EXPECT_EQ(side.size(), static_cast<size_t>(kMembers / 2));
+  EXPECT_EQ(side.front(), 0);
+  for (const int rank : odd) sides.Forget(rank);
+  for (int event = 0; event < 10'000; ++event) {
+    ASSERT_EQ(sides.Largest(side).size(), side.size());
+  }
 }
 
 }  // namespace
