@@ -20,39 +20,25 @@
 #endif
 
 namespace muster {
+
+using exact::ExponentOf;
+using exact::Fits;
+using exact::kInfinityBits;
+using exact::Magnitude;
+using exact::PowerOfTwo;
+using exact::ScaleBits;
+
 namespace {
 
-constexpr int32_t kInfinityBits = 0x7f800000;
 // Fewer bits than this in a term of 32 bits would be noise rather than a gradient.
 constexpr int kLeastTermBits = 8;
 
 int CeilLog2(int value) { return std::bit_width(static_cast<unsigned>(value - 1)); }
 
-// p of a block whose exponent is known. Clamping keeps 2^p and 2^-p normal doubles whatever
-// `exponent` is.
-int ScaleBits(const ExactOptions& options, int16_t exponent) {
-  return options.lane_bits - 2 - CeilLog2(options.micro_batches) - options.headroom_bits -
-         std::clamp(exponent, kMinExponent, kMaxExponent);
-}
-
-// 2^power as a double, -1022 <= power <= 1023.
-double PowerOfTwo(int power) {
-  return std::bit_cast<double>(static_cast<uint64_t>(power + 1023) << 52);
-}
-
-// The largest |q| of a term: V of them fit a lane.
-int64_t TermLimit(const ExactOptions& options) {
-  const int64_t lane_max = options.lane_bits == 32 ? std::numeric_limits<int32_t>::max()
-                                                   : std::numeric_limits<int64_t>::max();
-  return lane_max / options.micro_batches;
-}
-
-// The largest bit pattern without its sign: for floats that is the order of magnitude, NaN above
-// infinity above all others.
 MUSTER_VECTORISED int32_t LargestMagnitude(const float* values, size_t count) {
   int32_t largest = 0;
   for (size_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
+    largest = std::max(largest, Magnitude(values[i]));
   }
   return largest;
 }
@@ -60,25 +46,10 @@ MUSTER_VECTORISED int32_t LargestMagnitude(const float* values, size_t count) {
 int32_t LargestFiniteMagnitude(const float* values, size_t count) {
   int32_t largest = 0;
   for (size_t i = 0; i < count; ++i) {
-    const int32_t bits = std::bit_cast<int32_t>(values[i]) & 0x7fffffff;
+    const int32_t bits = Magnitude(values[i]);
     if (bits < kInfinityBits) largest = std::max(largest, bits);
   }
   return largest;
-}
-
-// The smallest e with |g| < 2^e, g given by its bits without sign; g is finite and not 0.
-int16_t ExponentOf(int32_t magnitude) {
-  const int biased = magnitude >> 23;
-  if (biased > 0) return static_cast<int16_t>(biased - 126);
-  return static_cast<int16_t>(std::bit_width(static_cast<uint32_t>(magnitude)) - 149);
-}
-
-// Rounding is monotonic, so a block fits exactly when its largest magnitude does.
-bool Fits(int32_t magnitude, int scale_bits, int64_t limit) {
-  const double scaled =
-      static_cast<double>(std::bit_cast<float>(magnitude)) * PowerOfTwo(scale_bits);
-  const double rounded = std::nearbyint(scaled);
-  return rounded < 0x1p63 && static_cast<int64_t>(rounded) <= limit;
 }
 
 // Unsigned, because the sum of a step that missed is meaningless and may wrap around.
@@ -181,10 +152,7 @@ void BlockToFloat(const Lane* sum, size_t count, double scale, float* out) {
     ScaleToFloat(sum, count, scale, out);
     return;
   }
-  for (size_t i = 0; i < count; ++i) {
-    const double value = ToDouble(sum[i]) * scale;
-    out[i] = static_cast<float>(std::clamp(value, -kLargestFloat, kLargestFloat));
-  }
+  for (size_t i = 0; i < count; ++i) out[i] = exact::ToFloat(ToDouble(sum[i]), scale);
 }
 
 MUSTER_VECTORISED double BlockSumOfSquares(const float* values, size_t count) {
@@ -239,34 +207,42 @@ Status ExactOptions::Validate() const {
   if (headroom_bits < 0 || headroom_bits > 20) {
     return Err(Code::kInvalidArgument, "headroom_bits is {}, but must be 0 to 20", headroom_bits);
   }
-  const int term_bits = lane_bits - 2 - CeilLog2(micro_batches) - headroom_bits;
-  if (term_bits < kLeastTermBits) {
+  if (TermBits() < kLeastTermBits) {
     return WithHint(Err(Code::kInvalidArgument,
                         "micro_batches = {} and headroom_bits = {} leave {} of {} bits for a "
                         "gradient, but at least {} are needed",
-                        micro_batches, headroom_bits, term_bits, lane_bits, kLeastTermBits),
+                        micro_batches, headroom_bits, TermBits(), lane_bits, kLeastTermBits),
                     "use lane_bits = 64, fewer micro-batches or less headroom");
   }
   return {};
 }
 
+int ExactOptions::TermBits() const {
+  return lane_bits - 2 - CeilLog2(micro_batches) - headroom_bits;
+}
+
+int64_t ExactOptions::TermLimit() const {
+  const int64_t lane_max =
+      lane_bits == 32 ? std::numeric_limits<int32_t>::max() : std::numeric_limits<int64_t>::max();
+  return lane_max / micro_batches;
+}
+
 int DefaultLaneBits(size_t parameters) { return parameters < (size_t{1} << 20) ? 64 : 32; }
 
 void BlockExponents::Commit(std::span<const int16_t> observed, uint64_t step, BlockRange range) {
-  if ((step + 1) % kDecaySteps == 0) {
-    for (size_t b = range.begin; b < range.end; ++b) {
-      if (exponents_[b] > kMinExponent) --exponents_[b];
-    }
-  }
-  Raise(observed, range);
+  Advance(observed, DecaysAfter(step), range);
 }
 
 void BlockExponents::Raise(std::span<const int16_t> observed, BlockRange range) {
+  Advance(observed, false, range);
+}
+
+void BlockExponents::Advance(std::span<const int16_t> observed, bool decays, BlockRange range) {
   MUSTER_CHECK(observed.size() == exponents_.size(), "{} exponents for {} blocks", observed.size(),
                exponents_.size());
   MUSTER_CHECK(range.end <= exponents_.size(), "block {} of {}", range.end, exponents_.size());
   for (size_t b = range.begin; b < range.end; ++b) {
-    exponents_[b] = std::max(exponents_[b], observed[b]);
+    exponents_[b] = exact::NextExponent(exponents_[b], observed[b], decays);
   }
 }
 
@@ -276,7 +252,8 @@ ExactFlags Accumulate(const BlockLayout& layout, const ExactOptions& options,
                       std::span<Lane> sum, std::span<int16_t> observed) {
   CheckSizes<Lane>(layout, options, exponents, sum.size(), gradient.size());
   MUSTER_CHECK(observed.size() == layout.blocks(), "{} of {}", observed.size(), layout.blocks());
-  const int64_t limit = TermLimit(options);
+  const int64_t limit = options.TermLimit();
+  const int term_bits = options.TermBits();
   ExactFlags flags;
   for (size_t b = 0; b < layout.blocks(); ++b) {
     const float* values = gradient.data() + layout.begin(b);
@@ -290,7 +267,7 @@ ExactFlags Accumulate(const BlockLayout& layout, const ExactOptions& options,
     if (largest == 0) continue;
     observed[b] = std::max(observed[b], ExponentOf(largest));
     const int16_t exponent = exponents.values()[b];
-    const int scale_bits = ScaleBits(options, exponent);
+    const int scale_bits = ScaleBits(term_bits, exponent);
     if (exponent == kUnknownExponent || !Fits(largest, scale_bits, limit)) {
       flags.miss = true;
     } else if (finite) {
@@ -307,7 +284,7 @@ void ToFloat(const BlockLayout& layout, const ExactOptions& options,
   CheckSizes<Lane>(layout, options, exponents, sum.size(), out.size());
   for (size_t b = range.begin; b < range.end; ++b) {
     const size_t begin = layout.begin(b);
-    const int scale_bits = ScaleBits(options, exponents.values()[b]);
+    const int scale_bits = ScaleBits(options.TermBits(), exponents.values()[b]);
     BlockToFloat(sum.data() + begin, layout.begin(b + 1) - begin, PowerOfTwo(-scale_bits) * factor,
                  out.data() + begin);
   }

@@ -23,23 +23,10 @@
 #include <span>
 #include <vector>
 
+#include "collectives/exact/arithmetic.h"
 #include "runtime/base/status.h"
 
 namespace muster {
-
-inline constexpr size_t kBlockSize = 1024;
-
-// An exponent that no gradient has produced yet: every non-zero gradient misses, and the first step
-// is redone with the exponents that it showed.
-inline constexpr int16_t kUnknownExponent = INT16_MIN;
-
-// The exponents that a float can show: its smallest denormal is below 2^-148, its largest value
-// below 2^128.
-inline constexpr int16_t kMinExponent = -148;
-inline constexpr int16_t kMaxExponent = 128;
-
-// An old exponent loses one bit every so many steps.
-inline constexpr uint64_t kDecaySteps = 16;
 
 // Blocks [begin, end): what belongs to one can be updated without the others.
 struct BlockRange {
@@ -69,6 +56,11 @@ struct ExactOptions {
   // Errors: kInvalidArgument, naming the option and its range; also when V and headroom together
   // leave a term of a 32-bit lane fewer than 8 bits.
   Status Validate() const;
+
+  // Of a term, before the exponent of its block: p = TermBits() - E.
+  int TermBits() const;
+  // The largest |q| of a term: V of them fit a lane.
+  int64_t TermLimit() const;
 };
 
 // The lane width for a model of so many elements: 64 below 2^20, where the wire does not matter,
@@ -96,7 +88,12 @@ class BlockExponents {
   void Raise(std::span<const int16_t> observed, BlockRange range);
   void Raise(std::span<const int16_t> observed) { Raise(observed, {0, exponents_.size()}); }
 
+  // Whether a commit of `step` makes old exponents lose a bit.
+  static bool DecaysAfter(uint64_t step) { return (step + 1) % kDecaySteps == 0; }
+
  private:
+  void Advance(std::span<const int16_t> observed, bool decays, BlockRange range);
+
   std::vector<int16_t> exponents_;
 };
 

@@ -7,9 +7,7 @@
 #include <numbers>
 
 #include "runtime/base/check.h"
-
-// Every loop here works on one element at a time, in float32, with scalars that were computed once in double. Add, multiply,
-// divide and square root are correctly rounded in IEEE 754, so a vector unit and a scalar remainder give the same bits.
+#include "runtime/train/update_rules.h"
 
 namespace muster {
 namespace {
@@ -40,21 +38,23 @@ class SgdOptimizer : public Optimizer {
               std::span<const float> gradient,
               std::span<const std::span<float>> slots) const override {
     CheckSpans(parameter, gradient, slots, 1);
-    const auto rate = static_cast<float>(context.learning_rate);
-    const auto momentum = static_cast<float>(options_.momentum);
-    const auto decay = static_cast<float>(options_.weight_decay);
-    const bool nesterov = options_.nesterov;
+    const SgdRule rule = RuleAt(context);
     float* p = parameter.data();
-    const float* gradients = gradient.data();
+    const float* g = gradient.data();
     float* m = slots[0].data();
-    for (size_t i = 0; i < parameter.size(); ++i) {
-      const float g = gradients[i] + decay * p[i];
-      m[i] = momentum * m[i] + g;
-      p[i] -= rate * (nesterov ? g + momentum * m[i] : m[i]);
-    }
+    for (size_t i = 0; i < parameter.size(); ++i) rule(g[i], p[i], m[i]);
+  }
+
+  std::optional<UpdateRule> Rule(const UpdateContext& context) const override {
+    return RuleAt(context);
   }
 
  private:
+  SgdRule RuleAt(const UpdateContext& context) const {
+    return {static_cast<float>(context.learning_rate), static_cast<float>(options_.momentum),
+            static_cast<float>(options_.weight_decay), options_.nesterov};
+  }
+
   SgdOptions options_;
 };
 
@@ -73,29 +73,32 @@ class AdamWOptimizer : public Optimizer {
               std::span<const float> gradient,
               std::span<const std::span<float>> slots) const override {
     CheckSpans(parameter, gradient, slots, 2);
-    const double updates = static_cast<double>(context.step) + 1;
-    const auto beta1 = static_cast<float>(options_.beta1);
-    const auto beta2 = static_cast<float>(options_.beta2);
-    const auto new1 = static_cast<float>(1 - options_.beta1);
-    const auto new2 = static_cast<float>(1 - options_.beta2);
-    const auto correction1 = static_cast<float>(1 / (1 - std::pow(options_.beta1, updates)));
-    const auto correction2 = static_cast<float>(1 / (1 - std::pow(options_.beta2, updates)));
-    const auto epsilon = static_cast<float>(options_.epsilon);
-    const auto rate = static_cast<float>(context.learning_rate);
-    const auto kept = static_cast<float>(1 - context.learning_rate * options_.weight_decay);
+    const AdamWRule rule = RuleAt(context);
     float* p = parameter.data();
     const float* g = gradient.data();
     float* m = slots[0].data();
     float* v = slots[1].data();
-    for (size_t i = 0; i < parameter.size(); ++i) {
-      m[i] = beta1 * m[i] + new1 * g[i];
-      v[i] = beta2 * v[i] + new2 * (g[i] * g[i]);
-      const float direction = (m[i] * correction1) / (std::sqrt(v[i] * correction2) + epsilon);
-      p[i] = kept * p[i] - rate * direction;
-    }
+    for (size_t i = 0; i < parameter.size(); ++i) rule(g[i], p[i], m[i], v[i]);
+  }
+
+  std::optional<UpdateRule> Rule(const UpdateContext& context) const override {
+    return RuleAt(context);
   }
 
  private:
+  AdamWRule RuleAt(const UpdateContext& context) const {
+    const double updates = static_cast<double>(context.step) + 1;
+    return {.beta1 = static_cast<float>(options_.beta1),
+            .beta2 = static_cast<float>(options_.beta2),
+            .new1 = static_cast<float>(1 - options_.beta1),
+            .new2 = static_cast<float>(1 - options_.beta2),
+            .correction1 = static_cast<float>(1 / (1 - std::pow(options_.beta1, updates))),
+            .correction2 = static_cast<float>(1 / (1 - std::pow(options_.beta2, updates))),
+            .epsilon = static_cast<float>(options_.epsilon),
+            .rate = static_cast<float>(context.learning_rate),
+            .kept = static_cast<float>(1 - context.learning_rate * options_.weight_decay)};
+  }
+
   AdamWOptions options_;
 };
 

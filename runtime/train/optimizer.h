@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "runtime/train/update_rules.h"
 
 namespace muster {
 
@@ -39,6 +42,11 @@ class Optimizer {
   virtual void Update(const UpdateContext& context, std::span<float> parameter,
                       std::span<const float> gradient,
                       std::span<const std::span<float>> slots) const = 0;
+  // The same as a rule for one element, from which GPU kernels are made; nothing: this optimizer runs on CPUs only.
+  virtual std::optional<UpdateRule> Rule(const UpdateContext& context) const {
+    (void)context;
+    return {};
+  }
 };
 
 // SGD with momentum: m = momentum x m + g + weight_decay x p; p -= rate x m (or rate x (g + momentum x m) with nesterov).

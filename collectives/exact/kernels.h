@@ -1,0 +1,152 @@
+// Exact reduction on a GPU: what exact.h does, one block of elements by one block of threads, with the same bits.
+//
+// Arrays are those of exact.h, in the memory of the device. `begins` has the first element of every block, and the number of all
+// elements at its end.
+//
+// Threading: as GPU kernels are; blocks write disjoint parts, `flags` by atomic operations.
+#pragma once
+
+#include <type_traits>
+
+#include "collectives/exact/arithmetic.h"
+#include "runtime/cuda/block.h"
+
+namespace muster::exact {
+
+inline constexpr int kElementsOfThread = kBlockSize / cuda::Block::kThreads;
+
+// Bits of ExactFlags.
+inline constexpr uint32_t kMissFlag = 1;
+inline constexpr uint32_t kNonFiniteFlag = 2;
+
+// What the elements of a block mean: `term_bits` and `limit` follow from ExactOptions (exact.h). For float lanes only `begins` is needed.
+struct Scales {
+  const uint64_t* begins = nullptr;
+  int16_t* exponents = nullptr;
+  int32_t term_bits = 0;
+  int64_t limit = 0;
+};
+
+MUSTER_DEVICE int16_t ExponentOfBlock(const Scales& scales, size_t block) {
+  return scales.exponents != nullptr ? scales.exponents[block] : kUnknownExponent;
+}
+
+template <typename Lane>
+struct AccumulateArguments {
+  Scales scales;
+  const float* gradient = nullptr;
+  Lane* sum = nullptr;
+  int16_t* observed = nullptr;
+  uint32_t* flags = nullptr;
+};
+
+// As Accumulate() of exact.h.
+template <typename Lane>
+MUSTER_DEVICE void AccumulateBlock(const cuda::Block& block,
+                                   const AccumulateArguments<Lane>& arguments) {
+  const size_t begin = arguments.scales.begins[block.index()];
+  const size_t count = arguments.scales.begins[block.index() + 1] - begin;
+  struct Values {
+    float of[kElementsOfThread];
+  };
+  cuda::Block::Each<Values> values;
+  cuda::Block::Each<int32_t> largest_finite;
+  cuda::Block::Each<bool> non_finite;
+  block.ForEach([&](int thread) {
+    largest_finite[thread] = 0;
+    non_finite[thread] = false;
+    for (int k = 0; k < kElementsOfThread; ++k) {
+      const size_t i = static_cast<size_t>(k) * cuda::Block::kThreads + thread;
+      float& value = values[thread].of[k];
+      value = i < count ? arguments.gradient[begin + i] : 0.0F;
+      const int32_t magnitude = Magnitude(value);
+      if (magnitude >= kInfinityBits) {
+        non_finite[thread] = true;
+      } else if (magnitude > largest_finite[thread]) {
+        largest_finite[thread] = magnitude;
+      }
+    }
+  });
+  const int32_t largest = block.Max(largest_finite);
+  const bool is_finite = !block.Any(non_finite);
+  const int16_t exponent = arguments.scales.exponents[block.index()];
+  const int scale_bits = ScaleBits(arguments.scales.term_bits, exponent);
+  const bool fits = largest == 0 || (exponent != kUnknownExponent &&
+                                     Fits(largest, scale_bits, arguments.scales.limit));
+  block.Once([&] {
+    const uint32_t flags = (fits ? 0 : kMissFlag) | (is_finite ? 0 : kNonFiniteFlag);
+    if (flags != 0) cuda::AtomicOr(arguments.flags, flags);
+    if (largest == 0) return;
+    int16_t& observed = arguments.observed[block.index()];
+    observed = NextExponent(observed, ExponentOf(largest), false);
+  });
+  if (!fits || !is_finite || largest == 0) return;
+  block.ForEach([&](int thread) {
+    using Unsigned = std::make_unsigned_t<Lane>;  // a sum that missed elsewhere may wrap around
+    for (int k = 0; k < kElementsOfThread; ++k) {
+      const size_t i = static_cast<size_t>(k) * cuda::Block::kThreads + thread;
+      if (i >= count) continue;
+      Lane& sum = arguments.sum[begin + i];
+      sum = static_cast<Lane>(static_cast<Unsigned>(sum) +
+                              static_cast<Unsigned>(Term<Lane>(values[thread].of[k], scale_bits)));
+    }
+  });
+}
+
+struct MeanArguments {
+  Scales scales;
+  const void* sum = nullptr;  // of lanes
+  double mean = 1;            // 1 / V
+};
+
+// Element `i` of the mean gradient; `exponent` is that of its block.
+template <typename Lane>
+MUSTER_DEVICE float MeanOf(const MeanArguments& arguments, size_t i, int16_t exponent) {
+  const Lane sum = static_cast<const Lane*>(arguments.sum)[i];
+  if constexpr (std::is_same_v<Lane, float>) {
+    return static_cast<float>(sum * arguments.mean);
+  } else {
+    const int scale_bits = ScaleBits(arguments.scales.term_bits, exponent);
+    return ToFloat(static_cast<double>(sum), PowerOfTwo(-scale_bits) * arguments.mean);
+  }
+}
+
+struct SquaresArguments {
+  MeanArguments mean;
+  double* squares = nullptr;  // one a block
+};
+
+// The sum of squares of every block of the mean gradient, in the order of SumOfSquares() of exact.h; their sum in the order of blocks is
+// that of all.
+template <typename Lane>
+MUSTER_DEVICE void SquaresOfBlock(const cuda::Block& block, const SquaresArguments& arguments) {
+  constexpr int kPartials = 8;
+  const Scales& scales = arguments.mean.scales;
+  const size_t begin = scales.begins[block.index()];
+  const size_t count = scales.begins[block.index() + 1] - begin;
+  const int16_t exponent = ExponentOfBlock(scales, block.index());
+  MUSTER_SHARED float values[kBlockSize];
+  MUSTER_SHARED double partials[kPartials];
+  block.ForEach([&](int thread) {
+    for (size_t i = thread; i < count; i += cuda::Block::kThreads) {
+      values[i] = MeanOf<Lane>(arguments.mean, begin + i, exponent);
+    }
+  });
+  block.Sync();
+  block.ForEach([&](int thread) {
+    if (thread >= kPartials) return;
+    double partial = 0;
+    for (size_t i = thread; i < count; i += kPartials) {
+      const double value = values[i];
+      partial += value * value;
+    }
+    partials[thread] = partial;
+  });
+  block.Sync();
+  block.Once([&] {
+    arguments.squares[block.index()] = ((partials[0] + partials[1]) + (partials[2] + partials[3])) +
+                                       ((partials[4] + partials[5]) + (partials[6] + partials[7]));
+  });
+}
+
+}  // namespace muster::exact

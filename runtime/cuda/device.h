@@ -1,0 +1,109 @@
+// Device: one GPU as a worker uses it: memory, streams, events, kernels.
+//
+// What is made here lives as long as the Device and is freed with it, never before: freeing waits for all that the device does, and
+// that may be a collective which is stuck. So memory is asked for once, at the start, and the step path neither allocates nor frees.
+//
+// Threading: every thread calls Use() before anything else here; then safe from any thread. Ownership: as above; a Device must
+// outlive whatever uses its memory.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/status.h"
+#include "runtime/base/time.h"
+#include "runtime/cuda/driver.h"
+
+namespace muster::cuda {
+
+struct DeviceFacts {
+  int ordinal = 0;
+  std::string name;    // "NVIDIA H100 80GB HBM3"
+  std::string bus_id;  // "0000:1B:00.0", as in the kernel's log
+  size_t memory_bytes = 0;
+  int compute_capability = 0;  // 10 x major + minor
+
+  // "cuda:0 (NVIDIA H100 80GB HBM3, 79 GiB)"
+  std::string ToString() const;
+};
+
+// The GPUs that the driver shows to this process. Errors: those of Driver::Load.
+Result<std::vector<DeviceFacts>> ListDevices();
+
+// A program for the GPU, as tools of the CUDA toolkit make it: what muster_kernels() in CMake embeds.
+struct KernelImage {
+  const char* name = "";  // for messages
+  const unsigned char* data = nullptr;
+};
+
+struct Kernel {
+  Function function = nullptr;
+  unsigned threads = 0;  // of a block
+};
+
+class Device {
+ public:
+  // Errors: those of Driver::Load, kNotFound (no such device), kResourceExhausted (no memory for a context).
+  static Result<std::unique_ptr<Device>> Open(int ordinal);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceFacts& facts() const { return facts_; }
+  const Driver& driver() const { return driver_; }
+
+  // Makes this the device of the calling thread.
+  Status Use() const { return driver_.Do(driver_.ctx_set_current, context_); }
+
+  // Memory of the device, aligned to 256 bytes, its content undefined. Errors: kResourceExhausted.
+  Result<DevicePointer> Allocate(size_t bytes);
+  // Memory of the host that the device copies from and to without a detour. Errors: kResourceExhausted.
+  Result<std::span<std::byte>> AllocateHost(size_t bytes);
+  // A queue of work that does not wait for other queues.
+  Result<Stream> MakeStream();
+  Result<Event> MakeEvent();
+  // Kernel `name` of `image`. Errors: kFailedPrecondition (the image has nothing for this device).
+  Result<Kernel> FindKernel(const KernelImage& image, const std::string& name, unsigned threads);
+
+  // --- Queued on `stream`; they return before it is done. Host memory must stay as it is until then. ---
+  Status CopyIn(DevicePointer to, std::span<const std::byte> from, Stream stream) const;
+  Status CopyOut(std::span<std::byte> to, DevicePointer from, Stream stream) const;
+  Status Zero(DevicePointer memory, size_t bytes, Stream stream) const;
+  Status Record(Event event, Stream stream) const;
+  Status Wait(Stream stream, Event event) const;  // what is queued from now on waits for the event
+  // `arguments` is what the kernel takes, by value.
+  template <typename Arguments>
+  Status Launch(const Kernel& kernel, size_t blocks, const Arguments& arguments,
+                Stream stream) const {
+    void* parameters[] = {const_cast<Arguments*>(&arguments)};
+    return LaunchWith(kernel, blocks, parameters, stream);
+  }
+
+  // Whether all that was queued before `event` is done; does not block. Errors: kInternal, those of that work too.
+  Result<bool> IsDone(Event event) const;
+  // Blocks until it is. Errors: those of IsDone; kDeadlineExceeded, naming `what` was waited for.
+  Status Await(Event event, std::string_view what, TimePoint deadline) const;
+
+ private:
+  Device(const Driver& driver, DeviceFacts facts, Context context)
+      : driver_(driver), facts_(std::move(facts)), context_(context) {}
+  Status LaunchWith(const Kernel& kernel, size_t blocks, void** parameters, Stream stream) const;
+
+  const Driver& driver_;
+  const DeviceFacts facts_;
+  const Context context_;
+
+  std::mutex mutex_;  // guards what is to be freed
+  std::vector<DevicePointer> memory_;
+  std::vector<void*> host_memory_;
+  std::vector<Stream> streams_;
+  std::vector<Event> events_;
+  std::vector<std::pair<const void*, Module>> modules_;  // by image
+};
+
+}  // namespace muster::cuda

@@ -1,0 +1,73 @@
+#include "runtime/cuda/driver.h"
+
+#include <cstdlib>
+
+namespace muster::cuda {
+
+namespace {
+
+constexpr auto kUseCpu = "--device cpu trains without a GPU";
+
+}  // namespace
+
+std::string VersionText(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+Result<const Driver*> Driver::Load() {
+  static const Result<Driver> loaded = LoadOnce();
+  if (!loaded) return tl::unexpected(loaded.error());
+  return &*loaded;
+}
+
+Result<Driver> Driver::LoadOnce() {
+  const char* given = std::getenv("MUSTER_LIBCUDA");
+  const auto library = SharedLibrary::Open({given != nullptr ? given : "libcuda.so.1"});
+  if (!library) {
+    return WithHint(
+        Err(Code::kNotFound, "no NVIDIA driver was found ({})", library.error().message),
+        fmt::format("install the driver of this machine's GPU; {}", kUseCpu));
+  }
+  Driver driver;
+  const char* missing = nullptr;
+  driver.ForEach([&](auto& function) {
+    function.FindIn(*library);
+    if (function.call == nullptr) missing = function.symbol;
+  });
+  if (driver.driver_get_version.call != nullptr) {
+    MUSTER_TRY(driver.Do(driver.driver_get_version, &driver.version_));
+  }
+  if (missing != nullptr || driver.version_ < kLeastVersion) {
+    return WithHint(Err(Code::kFailedPrecondition,
+                        "the NVIDIA driver is for CUDA {}, Muster needs one for CUDA {}",
+                        VersionText(driver.version_), VersionText(kLeastVersion)),
+                    fmt::format("install a newer driver; {}", kUseCpu));
+  }
+  const int code = driver.init.call(0);
+  if (code == kNoDevice) {
+    return WithHint(Err(Code::kNotFound, "the NVIDIA driver found no GPU"), kUseCpu);
+  }
+  if (code != kSuccess) {
+    return WithHint(
+        Err(Code::kFailedPrecondition, "the NVIDIA driver does not start: {}", driver.TextOf(code)),
+        fmt::format("see what nvidia-smi says; {}", kUseCpu));
+  }
+  return driver;
+}
+
+std::string Driver::TextOf(int code) const {
+  const char* name = nullptr;
+  const char* text = nullptr;
+  if (get_error_name.call(code, &name) != kSuccess || name == nullptr) {
+    return fmt::format("error {}", code);
+  }
+  if (get_error_string.call(code, &text) != kSuccess || text == nullptr) return name;
+  return fmt::format("{}, {}", name, text);
+}
+
+tl::unexpected<Error> Driver::Failed(const char* symbol, int code) const {
+  return Err(code == kOutOfMemory ? Code::kResourceExhausted : Code::kInternal, "{}: {}", symbol,
+             TextOf(code));
+}
+
+}  // namespace muster::cuda

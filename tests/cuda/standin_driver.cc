@@ -1,0 +1,338 @@
+// A CUDA driver for machines without a GPU: libcuda as MUSTER_LIBCUDA may name it. Device memory is host memory, kernels are the same
+// programs of blocks compiled for the CPU (runtime/cuda/block.h), and a stream is a thread, so that work is done later than it is
+// queued, as on a GPU. What a test wants of it: standin_driver.h.
+#include "tests/cuda/standin_driver.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/cuda/driver_api.h"
+#include "runtime/cuda/kernel.h"
+#include "runtime/train/cuda/step_kernels.h"
+
+using muster::cuda::Context;
+using muster::cuda::DevicePointer;
+using muster::cuda::Event;
+using muster::cuda::Function;
+using muster::cuda::HostKernel;
+using muster::cuda::Module;
+using muster::cuda::Stream;
+
+namespace {
+
+constexpr size_t kMemory = size_t{1} << 30;
+constexpr size_t kAlignment = 256;
+constexpr unsigned char kGarbage = 0xA5;  // what fresh memory holds
+
+constexpr int kLaunchFailed = 719;  // CUDA_ERROR_LAUNCH_FAILED
+constexpr int kNotInitialized = 3;
+
+const HostKernel kKernels[] = {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL)};
+
+int Setting(const char* name, int otherwise) {
+  const char* given = std::getenv(name);
+  return given != nullptr ? std::atoi(given) : otherwise;
+}
+
+// What the tests have asked for.
+std::mutex wishes_mutex;
+std::condition_variable wishes_changed;
+bool held = false;
+std::atomic<int> error_to_come{0};
+std::atomic<int> sticky_error{0};  // of the context: once something has failed, everything does
+
+// The moment at which the work queued before it is done.
+struct Moment {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool reached = false;
+
+  void Reach() {
+    std::lock_guard lock(mutex);
+    reached = true;
+    changed.notify_all();
+  }
+  void Await() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return reached; });
+  }
+  bool Reached() {
+    std::lock_guard lock(mutex);
+    return reached;
+  }
+};
+
+std::mutex memory_mutex;
+std::map<DevicePointer, size_t> memory;
+
+}  // namespace
+
+struct CUevent_st {
+  std::mutex mutex;
+  std::shared_ptr<Moment> moment;  // null: never recorded, and so done
+};
+
+struct CUstream_st {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> work;
+  bool ends = false;
+  std::thread thread{[this] { Run(); }};
+
+  int Queue(std::function<void()> one) {
+    if (sticky_error != 0) return sticky_error;
+    std::lock_guard lock(mutex);
+    work.push_back(std::move(one));
+    changed.notify_all();
+    return 0;
+  }
+
+  void Run() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      changed.wait(lock, [this] { return ends || !work.empty(); });
+      if (work.empty()) return;
+      const auto one = std::move(work.front());
+      work.pop_front();
+      lock.unlock();
+      {
+        std::unique_lock wishes(wishes_mutex);
+        wishes_changed.wait(wishes, [] { return !held; });
+      }
+      if (const int error = error_to_come.exchange(0)) sticky_error = error;
+      one();
+      lock.lock();
+    }
+  }
+
+  void End() {
+    {
+      std::lock_guard lock(mutex);
+      ends = true;
+      changed.notify_all();
+    }
+    thread.join();
+  }
+};
+
+extern "C" {
+
+// --- For tests ---
+
+void standin_hold(int hold) {
+  std::lock_guard lock(wishes_mutex);
+  held = hold != 0;
+  wishes_changed.notify_all();
+}
+
+void standin_fail(int code) { error_to_come = code; }
+
+size_t standin_memory_in_use() {
+  std::lock_guard lock(memory_mutex);
+  size_t bytes = 0;
+  for (const auto& [pointer, size] : memory) bytes += size;
+  return bytes;
+}
+
+// --- The driver ---
+
+int cuGetErrorName(int code, const char** name) {
+  static const std::map<int, const char*> names = {
+      {1, "CUDA_ERROR_INVALID_VALUE"},      {2, "CUDA_ERROR_OUT_OF_MEMORY"},
+      {3, "CUDA_ERROR_NOT_INITIALIZED"},    {100, "CUDA_ERROR_NO_DEVICE"},
+      {101, "CUDA_ERROR_INVALID_DEVICE"},   {500, "CUDA_ERROR_NOT_FOUND"},
+      {600, "CUDA_ERROR_NOT_READY"},        {719, "CUDA_ERROR_LAUNCH_FAILED"},
+      {214, "CUDA_ERROR_ECC_UNCORRECTABLE"}};
+  const auto found = names.find(code);
+  if (found == names.end()) return muster::cuda::kInvalidValue;
+  *name = found->second;
+  return 0;
+}
+
+int cuGetErrorString(int code, const char** text) {
+  *text = code == muster::cuda::kOutOfMemory ? "out of memory" : "as the stand-in was told";
+  return 0;
+}
+
+int cuInit(unsigned) {
+  return Setting("MUSTER_STANDIN_GPUS", 1) == 0 ? muster::cuda::kNoDevice : 0;
+}
+
+int cuDriverGetVersion(int* version) {
+  *version = Setting("MUSTER_STANDIN_CUDA_VERSION", 13000);
+  return 0;
+}
+
+int cuDeviceGetCount(int* count) {
+  *count = Setting("MUSTER_STANDIN_GPUS", 1);
+  return 0;
+}
+
+int cuDeviceGet(int* device, int ordinal) {
+  if (ordinal < 0 || ordinal >= Setting("MUSTER_STANDIN_GPUS", 1)) {
+    return muster::cuda::kInvalidDevice;
+  }
+  *device = ordinal;
+  return 0;
+}
+
+int cuDeviceGetName(char* name, int length, int device) {
+  std::snprintf(name, static_cast<size_t>(length), "stand-in GPU %d", device);
+  return 0;
+}
+
+int cuDeviceGetPCIBusId(char* bus_id, int length, int device) {
+  std::snprintf(bus_id, static_cast<size_t>(length), "0000:%02X:00.0", device);
+  return 0;
+}
+
+int cuDeviceTotalMem_v2(size_t* bytes, int) {
+  *bytes = kMemory;
+  return 0;
+}
+
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+  *value = attribute == muster::cuda::kComputeCapabilityMajor ? 9 : 0;
+  return 0;
+}
+
+int cuDevicePrimaryCtxRetain(Context* context, int device) {
+  *context = reinterpret_cast<Context>(static_cast<uintptr_t>(device) + 1);
+  return 0;
+}
+
+int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+
+int cuCtxSetCurrent(Context context) { return context == nullptr ? kNotInitialized : 0; }
+
+int cuModuleLoadData(Module* module, const void* image) {
+  *module = reinterpret_cast<Module>(const_cast<void*>(image));
+  return 0;
+}
+
+int cuModuleUnload(Module) { return 0; }
+
+int cuModuleGetFunction(Function* function, Module, const char* name) {
+  for (const HostKernel& kernel : kKernels) {
+    if (std::strcmp(kernel.name, name) != 0) continue;
+    *function = reinterpret_cast<Function>(const_cast<HostKernel*>(&kernel));
+    return 0;
+  }
+  return muster::cuda::kNotFound;
+}
+
+int cuMemAlloc_v2(DevicePointer* pointer, size_t bytes) {
+  if (standin_memory_in_use() + bytes > kMemory) return muster::cuda::kOutOfMemory;
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  void* allocated = std::aligned_alloc(kAlignment, rounded);
+  std::memset(allocated, kGarbage, rounded);
+  *pointer = reinterpret_cast<DevicePointer>(allocated);
+  std::lock_guard lock(memory_mutex);
+  memory[*pointer] = bytes;
+  return 0;
+}
+
+int cuMemFree_v2(DevicePointer pointer) {
+  std::lock_guard lock(memory_mutex);
+  if (memory.erase(pointer) == 0) return muster::cuda::kInvalidValue;
+  std::free(reinterpret_cast<void*>(pointer));
+  return 0;
+}
+
+int cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
+  *pointer = std::calloc(bytes, 1);
+  return 0;
+}
+
+int cuMemFreeHost(void* pointer) {
+  std::free(pointer);
+  return 0;
+}
+
+int cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, Stream stream) {
+  return stream->Queue([=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
+}
+
+int cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, Stream stream) {
+  return stream->Queue([=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
+}
+
+int cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) {
+  return stream->Queue([=] {
+    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+  });
+}
+
+int cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, Stream stream) {
+  return stream->Queue([=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
+}
+
+int cuStreamCreate(Stream* stream, unsigned) {
+  *stream = new CUstream_st;
+  return 0;
+}
+
+int cuStreamDestroy_v2(Stream stream) {
+  stream->End();
+  delete stream;
+  return 0;
+}
+
+int cuStreamWaitEvent(Stream stream, Event event, unsigned) {
+  std::shared_ptr<Moment> moment;
+  {
+    std::lock_guard lock(event->mutex);
+    moment = event->moment;
+  }
+  if (moment == nullptr) return 0;
+  return stream->Queue([moment] { moment->Await(); });
+}
+
+int cuEventCreate(Event* event, unsigned) {
+  *event = new CUevent_st;
+  return 0;
+}
+
+int cuEventDestroy_v2(Event event) {
+  delete event;
+  return 0;
+}
+
+int cuEventRecord(Event event, Stream stream) {
+  auto moment = std::make_shared<Moment>();
+  {
+    std::lock_guard lock(event->mutex);
+    event->moment = moment;
+  }
+  return stream->Queue([moment] { moment->Reach(); });
+}
+
+int cuEventQuery(Event event) {
+  if (sticky_error != 0) return sticky_error;
+  std::lock_guard lock(event->mutex);
+  return event->moment == nullptr || event->moment->Reached() ? 0 : muster::cuda::kNotReady;
+}
+
+int cuLaunchKernel(Function function, unsigned blocks, unsigned, unsigned, unsigned threads,
+                   unsigned, unsigned, unsigned, Stream stream, void** parameters, void**) {
+  const auto* kernel = reinterpret_cast<const HostKernel*>(function);
+  if (threads != muster::cuda::Block::kThreads) return kLaunchFailed;
+  const auto* arguments = static_cast<const std::byte*>(parameters[0]);
+  return stream->Queue([=, copy = std::vector(arguments, arguments + kernel->argument_bytes)] {
+    for (unsigned block = 0; block < blocks; ++block) kernel->run(block, copy.data());
+  });
+}
+
+}  // extern "C"

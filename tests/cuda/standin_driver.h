@@ -1,0 +1,17 @@
+// What tests may tell the driver of standin_driver.cc, after it has been loaded, by looking for these functions in it. What processes
+// are told comes by environment: MUSTER_STANDIN_GPUS (1; 0: the driver finds none), MUSTER_STANDIN_CUDA_VERSION (13000).
+//
+// Threading: safe from any thread.
+#pragma once
+
+#include <cstddef>
+
+extern "C" {
+
+// Streams stop where they are until they are let go: work is in progress for as long as a test likes.
+void standin_hold(int hold);
+// The next thing that a stream does fails with this error, and everything after it, as after an illegal access.
+void standin_fail(int code);
+// Of the device, of this process.
+size_t standin_memory_in_use();
+}
