@@ -16,7 +16,7 @@ kernel_compiler = $(wildcard $(shell tools/setup --cuda-root)/complete)
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos format lint clean
+.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test format lint clean
 .NOTPARALLEL:
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
 	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed,'
 	@echo '              checkpoint-bench: step times with a checkpoint'
+	@echo 'make gpu-test on a machine with a GPU: kernels against the loops of CPUs'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -102,6 +103,10 @@ cluster: build
 
 cluster-down:
 	@python3 tests/cluster/cluster.py down
+
+gpu-test: kernels build
+	cmake --build --preset release --target step_kernels_test
+	MUSTER_NEED_GPU=1 build/tests/step_kernels_test --gtest_output=json:build/gpu-test.json
 
 sim: build
 	cmake --build --preset release --target sim_test

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +20,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/base/time.h"
+#include "runtime/cuda/driver_api.h"
 
 namespace muster {
 
@@ -32,6 +34,25 @@ struct SendTo {
 struct ReceiveFrom {
   int rank = 0;
   std::span<std::byte> data;  // filled completely: the sizes of both sides must agree
+};
+
+// Sums of memory on a GPU, by the ranks of a communicator. What is queued on a stream is done later: nothing of it counts before
+// Await() has returned.
+//
+// Threading: as the operations of Communicator, and not together with them.
+class DeviceCollectives {
+ public:
+  enum class Lane { kFloat32, kInt32, kInt64 };
+
+  virtual ~DeviceCollectives() = default;
+
+  // Queues on `stream` that the `count` lanes at `memory` become their sum over all ranks, which pass the same count and lanes.
+  // Integers wrap; floats are added in an order that may change with the number of ranks. Errors: as Communicator::AllReduce.
+  virtual Status Sum(cuda::DevicePointer memory, size_t count, Lane lane, cuda::Stream stream) = 0;
+
+  // Returns when all that was queued before `event` was recorded is done, on every rank. Errors: as Communicator::AllReduce, kInternal
+  // (the device has failed); then nothing that was queued here touches the memory any more.
+  virtual Status Await(cuda::Event event) = 0;
 };
 
 class Communicator {
@@ -66,13 +87,21 @@ class Communicator {
   // Copies `data` of `root` to all ranks. Errors: as AllReduce.
   virtual Status Broadcast(std::span<std::byte> data, int root) = 0;
 
-  // Returns when all ranks have entered. Errors: as AllReduce.
-  virtual Status Barrier() = 0;
+  // Returns when all ranks have entered; this one does when `entered` says so, which is asked often and must not block. So a rank waits
+  // for something of its own, such as a GPU, and notices meanwhile that a peer dies. Errors: as AllReduce; an error of `entered`, which
+  // revokes.
+  virtual Status Barrier(const std::function<Result<bool>()>& entered) = 0;
+  Status Barrier() {
+    return Barrier([] { return true; });
+  }
 
   // A group of point-to-point transfers that progress together (no order between different peers, list order between
   // the same pair); returns when all are complete. Only the ranks named take part, each with its matching half.
   // Errors: as AllReduce.
   virtual Status Exchange(std::span<const SendTo> sends, std::span<const ReceiveFrom> receives) = 0;
+
+  // The sums of memory on a GPU; null if this communicator has none.
+  virtual DeviceCollectives* device() { return nullptr; }
 
   // Ends the communicator on all ranks: pending and later operations here return kAborted at once, and the revocation is
   // flooded to all peers with `reason`. Idempotent, does not block.
@@ -120,7 +149,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // The name users know it by: "inproc", "host".
+  // The name users know it by: "inproc", "host", "nccl".
   virtual std::string name() const = 0;
 
   // How peers reach this process; opaque, at most 512 bytes of printable text.

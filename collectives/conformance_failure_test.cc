@@ -54,6 +54,27 @@ TEST_P(FailureConformance, ARankThatClosesAmongManyOperationsIsTheLostPeer) {
   }
 }
 
+TEST_P(FailureConformance, ARankThatWaitsForSomethingElseNoticesADeath) {
+  World world(GetParam(), 3);
+  world.Run([](std::unique_ptr<Communicator> communicator) {
+    if (communicator->rank() == 1) return;
+    EXPECT_EQ(communicator->Barrier([] { return false; }).error().code, Code::kAborted);
+    EXPECT_EQ(communicator->lost_peer(), 1) << communicator->revoke_reason();
+  });
+}
+
+TEST_P(FailureConformance, WhatKeepsARankFromABarrierEndsAll) {
+  World world(GetParam(), 3);
+  world.Run([](std::unique_ptr<Communicator> communicator) {
+    const auto entered = [&]() -> Result<bool> {
+      if (communicator->rank() != 2) return true;
+      return Err(Code::kAborted, "the device is on fire");
+    };
+    EXPECT_EQ(communicator->Barrier(entered).error().code, Code::kAborted);
+    EXPECT_EQ(communicator->revoke_reason(), "the device is on fire");
+  });
+}
+
 TEST_P(FailureConformance, RevokeFromAnotherThreadWakesAllRanksWithItsReason) {
   World world(GetParam(), 4);
   std::latch others_done(3);

@@ -191,6 +191,23 @@ TEST_P(Conformance, BarrierHoldsEveryRankUntilTheLastHasEntered) {
   });
 }
 
+TEST_P(Conformance, BarrierIsEnteredWhenARankSaysSo) {
+  for (const int size : {1, 3}) {
+    World world(GetParam(), size);
+    std::atomic<int> entered = 0;
+    world.Run([&](std::unique_ptr<Communicator> communicator) {
+      int asked = 0;
+      ASSERT_TRUE(communicator->Barrier([&]() -> Result<bool> {
+        if (++asked < 100 * (communicator->rank() + 1)) return false;
+        ++entered;
+        return true;
+      }));
+      EXPECT_EQ(entered, size);
+      EXPECT_EQ(asked, 100 * (communicator->rank() + 1)) << "it is not asked again";
+    });
+  }
+}
+
 TEST_P(Conformance, ExchangesLargeMessagesBothWaysWithAllPeersWithoutDeadlock) {
   const int size = 4;
   World world(GetParam(), size);

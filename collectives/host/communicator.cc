@@ -165,14 +165,26 @@ Status HostCommunicator::Broadcast(std::span<std::byte> data, int root) {
   });
 }
 
-Status HostCommunicator::Barrier() {
+Status HostCommunicator::Barrier(const std::function<Result<bool>()>& entered) {
   const Operation operation{.kind = Operation::Kind::kBarrier};
-  return Operate(operation, [&] {
+  size_t entries = 0;  // opens the gates of what is sent
+  const auto post = [&] {
     ForEachPeer([&](int peer) {
-      PostSend(peer, operation, {});
+      mesh_->link(peer).Send(operation, {}, Gate{&entries, 1});
       PostReceive(peer, operation, {});
     });
-  });
+  };
+  const auto step = [&]() -> tl::expected<bool, Trouble> {
+    if (entries > 0) return false;
+    const auto now = entered();
+    if (!now) {
+      return tl::unexpected(Trouble{now.error().code, now.error().message, std::nullopt});
+    }
+    entries = *now ? 1 : 0;
+    return *now;
+  };
+  const auto more = [&] { return entries == 0; };
+  return mesh_->Operate(Describe(operation.code(), operation.total), post, step, more);
 }
 
 Status HostCommunicator::Exchange(std::span<const SendTo> sends,

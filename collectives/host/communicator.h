@@ -33,7 +33,8 @@ class HostCommunicator : public Communicator {
   Status ReduceScatter(std::span<int64_t> values, ReduceOp op) override;
   Status AllGather(std::span<const std::byte> mine, std::span<std::byte> all) override;
   Status Broadcast(std::span<std::byte> data, int root) override;
-  Status Barrier() override;
+  using Communicator::Barrier;
+  Status Barrier(const std::function<Result<bool>()>& entered) override;
   Status Exchange(std::span<const SendTo> sends, std::span<const ReceiveFrom> receives) override;
 
   void Revoke(const std::string& reason) override { mesh_->Revoke(reason); }

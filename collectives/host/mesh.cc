@@ -11,6 +11,14 @@ namespace muster::host {
 namespace {
 
 constexpr int kBeatsInTimeout = 10;
+constexpr auto kOften = std::chrono::microseconds(20);
+constexpr auto kSeldom = std::chrono::hours(1);
+
+timespec ToTimespec(Duration duration) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(duration);
+  return {.tv_sec = seconds.count(),
+          .tv_nsec = std::chrono::nanoseconds(duration - seconds).count()};
+}
 
 }  // namespace
 
@@ -38,10 +46,11 @@ Mesh::~Mesh() {
   }
 }
 
-Status Mesh::Operate(const std::string& name, const std::function<void()>& post, const Step& step) {
+Status Mesh::Operate(const std::string& name, const std::function<void()>& post, const Step& step,
+                     const std::function<bool()>& more) {
   if (!Enter()) return Aborted();
   post();
-  return Leave(Progress(name, step));
+  return Leave(Progress(name, step, more));
 }
 
 tl::unexpected<Error> Mesh::Refuse(const std::string& reason) {
@@ -147,7 +156,8 @@ tl::unexpected<Error> Mesh::Aborted() const {
   return Err(Code::kAborted, "generation {} was revoked: {}", generation_, revoke_reason());
 }
 
-std::optional<Trouble> Mesh::Progress(const std::string& name, const Step& step) {
+std::optional<Trouble> Mesh::Progress(const std::string& name, const Step& step,
+                                      const std::function<bool()>& more) {
   const TimePoint start = MonotonicNow();
   for (auto& link : links_) {
     if (link) link->BeginOperation(start);
@@ -158,8 +168,12 @@ std::optional<Trouble> Mesh::Progress(const std::string& name, const Step& step)
     bool idle = true;
     bool arrived = false;
     if (auto trouble = AdvanceLinks(!*worked, idle, arrived)) return trouble;
-    if (idle) return std::nullopt;
-    if (auto trouble = Wait(name, !*worked && !arrived)) return trouble;
+    const bool waits_for_more = more();
+    if (idle && !waits_for_more) return std::nullopt;
+    const Duration longest = *worked || arrived ? Duration::zero()
+                             : waits_for_more   ? Duration(kOften)
+                                                : Duration(kSeldom);
+    if (auto trouble = Wait(name, longest)) return trouble;
   }
   return std::nullopt;
 }
@@ -178,14 +192,15 @@ std::optional<Trouble> Mesh::AdvanceLinks(bool answer, bool& idle, bool& arrived
   return std::nullopt;
 }
 
-std::optional<Trouble> Mesh::Wait(const std::string& name, bool block) {
+std::optional<Trouble> Mesh::Wait(const std::string& name, Duration longest) {
   poll_set_.assign(1, {.fd = wakeup_.fd(), .events = POLLIN});
   for (const auto& link : links_) poll_set_.push_back(link ? link->PollEntry() : pollfd{.fd = -1});
   const TimePoint asked = MonotonicNow();
   BeatIfDue(asked);
-  const int timeout = block ? PollTimeout(std::min(NextSilence(), next_beat_), asked) : 0;
-  const int ready = ::poll(poll_set_.data(), poll_set_.size(), timeout);
-  if (ready <= 0) return block ? CheckSilence(name, asked) : std::nullopt;
+  const timespec timeout = ToTimespec(
+      std::clamp(std::min(NextSilence(), next_beat_) - asked, Duration::zero(), longest));
+  const int ready = ::ppoll(poll_set_.data(), poll_set_.size(), &timeout, nullptr);
+  if (ready <= 0) return longest > Duration::zero() ? CheckSilence(name, asked) : std::nullopt;
   for (size_t i = 0; i < links_.size(); ++i) {
     const bool readable = (poll_set_[i + 1].revents & ~POLLOUT) != 0;
     if (!readable) continue;

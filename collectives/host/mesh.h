@@ -36,11 +36,13 @@ class Mesh {
   // A piece of an operation's own work: whether there was any, or why the mesh must end.
   using Step = std::function<tl::expected<bool, Trouble>()>;
 
-  // Runs one operation: `post` posts its messages on the links, `step` is called whenever something has changed. Returns
-  // when every link is idle. Errors: as Communicator::AllReduce.
+  // Runs one operation: `post` posts its messages on the links, `step` is called whenever something has changed, and often while
+  // `more` says that it waits for what no message announces. Returns when every link is idle and there is no more.
+  // Errors: as Communicator::AllReduce.
   Status Operate(
       const std::string& name, const std::function<void()>& post,
-      const Step& step = [] { return false; });
+      const Step& step = [] { return false; },
+      const std::function<bool()>& more = [] { return false; });
 
   // Ends the mesh for an error of the caller. Returns kInvalidArgument, or kAborted if it has ended already.
   tl::unexpected<Error> Refuse(const std::string& reason);
@@ -57,10 +59,12 @@ class Mesh {
   void BeatIfDue(TimePoint now);
   void BeatLinks(TimePoint now);
   Status Leave(const std::optional<Trouble>& trouble);
-  std::optional<Trouble> Progress(const std::string& name, const Step& step);
+  std::optional<Trouble> Progress(const std::string& name, const Step& step,
+                                  const std::function<bool()>& more);
   // One round over all links; sets `idle` if nothing is left and `arrived` if a message came.
   std::optional<Trouble> AdvanceLinks(bool answer, bool& idle, bool& arrived);
-  std::optional<Trouble> Wait(const std::string& name, bool block);
+  // Blocks until something has changed on a link, or the time is over.
+  std::optional<Trouble> Wait(const std::string& name, Duration longest);
   // Judges by what had come when the sockets were `asked`: a process that was stopped in between
   // must look again before it blames anybody.
   std::optional<Trouble> CheckSilence(const std::string& name, TimePoint asked) const;

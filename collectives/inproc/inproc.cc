@@ -11,6 +11,7 @@
 #include "collectives/inproc/meeting.h"
 #include "collectives/reduce.h"
 #include "runtime/base/check.h"
+#include "runtime/base/pause.h"
 
 namespace muster {
 
@@ -49,6 +50,8 @@ class InprocFabric {
 };
 
 namespace {
+
+constexpr auto kOften = std::chrono::microseconds(20);
 
 class InprocCommunicator : public Communicator {
  public:
@@ -101,7 +104,9 @@ class InprocCommunicator : public Communicator {
     return meeting_->Transfer(rank_, "broadcast", data.size(), {}, {&read, 1}, silence_timeout_);
   }
 
-  Status Barrier() override {
+  using Communicator::Barrier;
+  Status Barrier(const std::function<Result<bool>()>& entered) override {
+    MUSTER_TRY(AwaitEntry(entered));
     std::vector<Meeting::Read> reads;
     for (int peer = 0; peer < size(); ++peer) {
       if (peer != rank_) reads.push_back({peer, 0, [](auto) {}});
@@ -130,6 +135,19 @@ class InprocCommunicator : public Communicator {
  private:
   static void Copy(std::span<const std::byte> from, std::span<std::byte> to) {
     if (!from.empty() && from.data() != to.data()) std::memmove(to.data(), from.data(), to.size());
+  }
+
+  Status AwaitEntry(const std::function<Result<bool>()>& entered) {
+    while (true) {
+      const auto now = entered();
+      if (!now) {
+        Revoke(now.error().message);
+        return tl::unexpected(now.error());
+      }
+      if (*now) return {};
+      MUSTER_TRY(meeting_->CheckAll());
+      PauseFor(kOften, {});
+    }
   }
 
   // Shows `mine` to every other rank and performs `reads`.

@@ -97,6 +97,13 @@ Status Meeting::Await(std::unique_lock<std::mutex>& lock, int peer, Duration sil
               peer);
 }
 
+Status Meeting::CheckAll() {
+  std::lock_guard lock(mutex_);
+  if (revoked_) return Aborted();
+  if (left_.empty()) return {};
+  return Fail(Code::kAborted, Name(*left_.begin()) + " closed the connection", *left_.begin());
+}
+
 void Meeting::AwaitReaders(std::unique_lock<std::mutex>& lock, const Posts& posts) {
   for (const auto& [peer, post] : posts) {
     changed_.wait(lock, [&post] { return post->state != Post::State::kBeingRead; });

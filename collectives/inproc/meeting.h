@@ -34,6 +34,9 @@ class Meeting {
   // The rank's communicator is gone: whoever still needs something from it has lost it.
   void Leave(int rank);
 
+  // That all ranks are there, of which one waits for something else. Errors: kAborted.
+  Status CheckAll();
+
   // What a rank reads from `rank`: the bytes that it posted, called in list order without a lock held.
   struct Read {
     int rank;

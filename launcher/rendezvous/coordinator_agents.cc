@@ -142,17 +142,6 @@ void Coordinator::On(const SlotExited& event) {
 
 // --- The platform -------------------------------------------------------------------------------------------------------
 
-void Coordinator::On(const SlotsOffered& event) {
-  offered_ = event;
-  // Names are never used twice: what is known of a slot that exists no more is of no use.
-  const auto exists = [&](const std::string& slot) {
-    return event.leaving.contains(slot) || KnownSlot(slot) ||
-           std::find(event.slots.begin(), event.slots.end(), slot) != event.slots.end();
-  };
-  std::erase_if(state_.dismissed, [&](const auto& entry) { return !exists(entry.first); });
-  std::erase_if(workers_, [&](const auto& entry) { return !exists(entry.first); });
-}
-
 void Coordinator::On(const PlatformNoted& event) { Emit(event.kind, event.message); }
 
 void Coordinator::On(const PlatformFailed& event) {
@@ -165,10 +154,6 @@ std::string Coordinator::WhyLeaving(const std::string& slot) const {
 }
 
 // --- Slots that come and go ---------------------------------------------------------------------------------------------
-
-bool Coordinator::KnownSlot(const std::string& slot) const {
-  return std::find(state_.slots.begin(), state_.slots.end(), slot) != state_.slots.end();
-}
 
 // A process that was told to go stays dismissed when its slot is wanted again: another one will come.
 void Coordinator::Dismiss(const std::string& slot, uint64_t incarnation) {

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <iterator>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "launcher/rendezvous/coordinator.h"
@@ -83,21 +84,18 @@ int Coordinator::Wanted() const {
 // Those of the platform; it knows how many are wanted. Without one, the slots to keep when there are more than wanted: members
 // before others, low numbers before high ones.
 std::vector<std::string> Coordinator::TargetSlots() const {
+  if (options_.slots_from_platform) return offered_.slots;
   const auto limit = static_cast<size_t>(state_.max_workers);
-  const bool settled =
-      options_.slots_from_platform ? offered_.slots == state_.slots : state_.slots.size() == limit;
-  if (settled) return state_.slots;  // which are in order
-  std::vector<std::string> slots = options_.slots_from_platform ? offered_.slots : state_.slots;
-  if (!options_.slots_from_platform) {
-    if (slots.size() > limit) {
-      std::ranges::stable_partition(slots,
-                                    [&](const std::string& slot) { return ActiveRank(slot) >= 0; });
-      slots.resize(limit);
-    }
-    for (int number = 0; slots.size() < limit; ++number) {
-      const std::string slot = fmt::format("w-{}", number);
-      if (!Contains(slots, slot)) slots.push_back(slot);
-    }
+  std::vector<std::string> slots = state_.slots;  // which are in order
+  if (slots.size() == limit) return slots;
+  if (slots.size() > limit) {
+    std::ranges::stable_partition(slots,
+                                  [&](const std::string& slot) { return ActiveRank(slot) >= 0; });
+    slots.resize(limit);
+  }
+  for (int number = 0; slots.size() < limit; ++number) {
+    const std::string slot = fmt::format("w-{}", number);
+    if (!Contains(slots, slot)) slots.push_back(slot);
   }
   std::ranges::sort(slots, BySlotNumber);
   return slots;
@@ -331,20 +329,38 @@ void Coordinator::DecidePlanned() {
 
 // Slots follow the wanted number; one that leaves stays until the generation without it has taken its first step: before that the
 // slowest of the others may still be reading from it how the vote has ended.
+void Coordinator::On(const SlotsOffered& event) {
+  offered_ = event;
+  std::ranges::sort(offered_.slots, BySlotNumber);
+  // Names are never used twice: what is known of a slot that exists no more is of no use.
+  const std::unordered_set<std::string_view> offered(event.slots.begin(), event.slots.end());
+  const auto exists = [&](const std::string& slot) {
+    return offered.contains(slot) || event.leaving.contains(slot) || KnownSlot(slot);
+  };
+  std::erase_if(state_.dismissed, [&](const auto& entry) { return !exists(entry.first); });
+  std::erase_if(workers_, [&](const auto& entry) { return !exists(entry.first); });
+}
+
+bool Coordinator::KnownSlot(const std::string& slot) const {
+  const auto [begin, end] = std::ranges::equal_range(state_.slots, slot, BySlotNumber);
+  return std::find(begin, end, slot) != end;  // "w-01" is none
+}
+
 void Coordinator::UpdateSlots() {
-  std::vector<std::string> slots = TargetSlots();
-  if (slots == state_.slots) return;
+  const std::vector<std::string> target = TargetSlots();
+  if (target == state_.slots) return;
+  const std::unordered_set<std::string_view> targets(target.begin(), target.end());
   std::vector<std::string> kept;
   const bool switching = change_ && state_.active && !active_dead_;
   for (const std::string& slot : state_.slots) {
-    if (ContainsSorted(slots, slot)) continue;
+    if (targets.contains(slot)) continue;
     const auto found = workers_.find(slot);
     const bool left_just_now = switching && Contains(last_members_, slot) &&
                                found != workers_.end() && Usable(found->second);
     if (InActive(slot) || InProposed(slot) || left_just_now) kept.push_back(slot);
   }
-  slots.insert(slots.end(), kept.begin(), kept.end());
-  std::sort(slots.begin(), slots.end(), BySlotNumber);
+  std::vector<std::string> slots;
+  std::ranges::merge(target, kept, std::back_inserter(slots), BySlotNumber);
   if (slots == state_.slots) return;
   std::vector<std::string> dropped;
   std::ranges::set_difference(state_.slots, slots, std::back_inserter(dropped), BySlotNumber);

@@ -8,6 +8,7 @@
 #include "launcher/process/tree.h"
 #include "launcher/verbs/cluster_target.h"
 #include "launcher/verbs/doctor.h"
+#include "launcher/verbs/gpus.h"
 #include "launcher/verbs/jobs.h"
 #include "launcher/verbs/text.h"
 #include "runtime/base/files.h"
@@ -78,8 +79,8 @@ int ReportFindings(const Invocation& invocation, const std::vector<Finding>& fin
 Result<int> RunDoctor(const Invocation& invocation) {
   MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
   if (cluster) return RunClusterDoctor(invocation);
-  return ReportFindings(invocation,
-                        {CheckHome(), CheckDisk(), CheckMemory(), CheckCores(), CheckProcesses()});
+  return ReportFindings(invocation, {CheckHome(), CheckDisk(), CheckMemory(), CheckCores(),
+                                     CheckProcesses(), CheckGpus()});
 }
 
 Result<int> ShowVersion(const Invocation& invocation) {

@@ -11,6 +11,7 @@
 #include "launcher/job/store.h"
 #include "launcher/platform/kubernetes/objects.h"
 #include "launcher/verbs/cluster_target.h"
+#include "launcher/verbs/gpus.h"
 #include "launcher/verbs/origins.h"
 #include "launcher/verbs/program.h"
 #include "launcher/verbs/request.h"
@@ -61,6 +62,13 @@ Status CheckCollectives(const Request& request) {
   const std::string collectives = request.HasFlag("collectives")
                                       ? request.flags().Get("collectives")
                                       : request.file().collectives.value_or("auto");
+  if (collectives == "nccl" && !IsForKubernetes(request.flags()).value_or(false)) {
+    if (const auto gpus = DescribeGpus(); !gpus) {
+      return WithHint(Err(gpus.error().code, "{} nccl: {}",
+                          request.NameOf("collectives", "collectives"), gpus.error().message),
+                      fmt::format("{}; or use host, and train on the CPU", gpus.error().hint));
+    }
+  }
   if (collectives == "nccl" || collectives == "mpi") {
     return WithHint(
         Err(Code::kUnimplemented, "{} {} is not available in this version, it has host",

@@ -4,12 +4,6 @@
 
 namespace muster::cuda {
 
-namespace {
-
-constexpr auto kUseCpu = "--device cpu trains without a GPU";
-
-}  // namespace
-
 std::string VersionText(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
@@ -26,7 +20,7 @@ Result<Driver> Driver::LoadOnce() {
   if (!library) {
     return WithHint(
         Err(Code::kNotFound, "no NVIDIA driver was found ({})", library.error().message),
-        fmt::format("install the driver of this machine's GPU; {}", kUseCpu));
+        "install the driver of this machine's GPU");
   }
   Driver driver;
   const char* missing = nullptr;
@@ -35,22 +29,23 @@ Result<Driver> Driver::LoadOnce() {
     if (function.call == nullptr) missing = function.symbol;
   });
   if (driver.driver_get_version.call != nullptr) {
-    MUSTER_TRY(driver.Do(driver.driver_get_version, &driver.version_));
+    (void)driver.driver_get_version.call(&driver.version_);
   }
   if (missing != nullptr || driver.version_ < kLeastVersion) {
     return WithHint(Err(Code::kFailedPrecondition,
                         "the NVIDIA driver is for CUDA {}, Muster needs one for CUDA {}",
                         VersionText(driver.version_), VersionText(kLeastVersion)),
-                    fmt::format("install a newer driver; {}", kUseCpu));
+                    "install a newer driver");
   }
   const int code = driver.init.call(0);
   if (code == kNoDevice) {
-    return WithHint(Err(Code::kNotFound, "the NVIDIA driver found no GPU"), kUseCpu);
+    return WithHint(Err(Code::kNotFound, "the NVIDIA driver found no GPU"),
+                    "CUDA_VISIBLE_DEVICES may hide those that are there");
   }
   if (code != kSuccess) {
     return WithHint(
         Err(Code::kFailedPrecondition, "the NVIDIA driver does not start: {}", driver.TextOf(code)),
-        fmt::format("see what nvidia-smi says; {}", kUseCpu));
+        "see what nvidia-smi says");
   }
   return driver;
 }

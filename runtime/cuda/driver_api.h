@@ -1,5 +1,5 @@
 // The part of the CUDA driver API that Muster uses, as libcuda.so.1 has it: declared here, so that everything builds without a CUDA
-// toolkit. driver_api_test.cc compares it with NVIDIA's header where that is installed.
+// toolkit. tests/cuda/driver_api_test.cc compares it with NVIDIA's header where that is installed.
 // Source: CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api; names ending in _v2 are those that its header redirects to.
 //
 // Threading: plain declarations.
@@ -31,8 +31,6 @@ inline constexpr int kInvalidValue = 1;
 inline constexpr int kOutOfMemory = 2;
 inline constexpr int kNoDevice = 100;
 inline constexpr int kInvalidDevice = 101;
-inline constexpr int kInvalidImage = 200;
-inline constexpr int kNoBinaryForGpu = 209;
 inline constexpr int kNotFound = 500;
 inline constexpr int kNotReady = 600;
 // CUdevice_attribute

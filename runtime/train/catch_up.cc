@@ -70,13 +70,13 @@ Status CatchUp::Give(Communicator& communicator, const std::vector<int>& donors,
     std::lock_guard lock(mutex_);
     donation_ = donation;
   }
-  Status served = donation->Serve(ready, std::move(stop));
+  Status served;
+  RunAtLowPriority([&] { served = donation->Serve(ready, std::move(stop)); });
   std::lock_guard lock(mutex_);
   donation_.reset();
   return served;
 }
 
-// On a machine that is full of work the members' steps come first.
 Status CatchUp::Follow(Communicator& communicator, const std::vector<int>& donors,
                        std::stop_token stop) {
   const std::stop_callback revoke(

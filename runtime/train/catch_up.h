@@ -36,7 +36,8 @@ class CatchUp {
   // members are told the same; none: nobody does.
   using Ready = std::function<void(const std::vector<int>& veterans)>;
   // `trains_in`: the generation that this process takes steps in, or 0. Calls `ready`;
-  // returns when its communicator is not needed here any more. Errors: those of Donation and Follower.
+  // returns when its communicator is not needed here any more. What donors send and joiners compute is done at low priority: on a machine
+  // that is full of work the members' steps come first. Errors: those of Donation and Follower.
   Status Run(Communicator& communicator, uint64_t trains_in, const Ready& ready,
              std::stop_token stop);
 

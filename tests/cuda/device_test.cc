@@ -136,8 +136,10 @@ TEST(DeviceThatBreaks, SaysSoWhenItIsAskedForResults) {
   const Event done = *device->MakeEvent();
   const DevicePointer memory = *device->Allocate(64);
   StandinFunction<decltype(standin_fail)>("standin_fail")(kEccUncorrectable);
+  Hold(true);
   ASSERT_TRUE(device->Zero(memory, 64, stream));
   ASSERT_TRUE(device->Record(done, stream));
+  Hold(false);
   const Status answer = device->Await(done, "clearing", Soon());
   ASSERT_FALSE(answer);
   EXPECT_THAT(answer.error().message, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB): "

@@ -139,6 +139,10 @@ void standin_hold(int hold) {
 
 void standin_fail(int code) { error_to_come = code; }
 
+int standin_queue(Stream stream, void (*act)(void*), void* with) {
+  return stream->Queue([act, with] { act(with); });
+}
+
 size_t standin_memory_in_use() {
   std::lock_guard lock(memory_mutex);
   size_t bytes = 0;
@@ -235,9 +239,9 @@ int cuModuleGetFunction(Function* function, Module, const char* name) {
 
 int cuMemAlloc_v2(DevicePointer* pointer, size_t bytes) {
   if (standin_memory_in_use() + bytes > kMemory) return muster::cuda::kOutOfMemory;
-  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* allocated = std::aligned_alloc(kAlignment, rounded);
-  std::memset(allocated, kGarbage, rounded);
+  void* allocated = nullptr;
+  if (::posix_memalign(&allocated, kAlignment, bytes) != 0) return muster::cuda::kOutOfMemory;
+  std::memset(allocated, kGarbage, bytes);
   *pointer = reinterpret_cast<DevicePointer>(allocated);
   std::lock_guard lock(memory_mutex);
   memory[*pointer] = bytes;

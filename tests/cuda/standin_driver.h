@@ -6,12 +6,16 @@
 
 #include <cstddef>
 
+struct CUstream_st;
+
 extern "C" {
 
 // Streams stop where they are until they are let go: work is in progress for as long as a test likes.
 void standin_hold(int hold);
 // The next thing that a stream does fails with this error, and everything after it, as after an illegal access.
 void standin_fail(int code);
+// Queues work of another library, as the stand-in for NCCL does.
+int standin_queue(CUstream_st* stream, void (*act)(void*), void* with);
 // Of the device, of this process.
 size_t standin_memory_in_use();
 }

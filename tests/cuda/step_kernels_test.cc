@@ -1,14 +1,18 @@
-// The kernels of a step, as programs of blocks on the CPU, against the loops that CPU workers run: the same bits for everything.
-// What these tests cannot show, that nvcc and a GPU compute the same, a test on one will have to.
+// The kernels of a step against the loops that CPU workers run: the same bits for everything. On a machine with a GPU that one runs them;
+// elsewhere the stand-in for its driver does, on the CPU (MUSTER_LIBCUDA).
 #include "runtime/train/cuda/step_kernels.h"
 
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <optional>
 
 #include "collectives/exact/exact_test_util.h"
+#include "runtime/cuda/device.h"
+#include "runtime/train/cuda/step_image.h"
 #include "runtime/train/optimizer.h"
 
 namespace muster {
@@ -19,10 +23,68 @@ using testing::ElementsAreArray;
 constexpr int kMicroBatches = 6;
 constexpr double kRate = 0.05;
 
-template <typename Arguments>
-void RunBlocks(void (*program)(const cuda::Block&, const Arguments&), size_t blocks,
-               const Arguments& arguments) {
-  for (size_t i = blocks; i-- > 0;) program(cuda::Block(i), arguments);  // in no order that helps
+// A device, and kernels on it; what they are given stays in its memory until the end of a test.
+class Gpu {
+ public:
+  explicit Gpu(std::unique_ptr<cuda::Device> device)
+      : device_(std::move(device)), stream_(*device_->MakeStream()), done_(*device_->MakeEvent()) {}
+
+  // A copy of `values` on the device.
+  template <typename T>
+  T* Copy(const std::vector<T>& values) {
+    const cuda::DevicePointer memory = *device_->Allocate(values.size() * sizeof(T));
+    EXPECT_TRUE(device_->CopyIn(memory, std::as_bytes(std::span(values)), stream_));
+    Await();
+    return reinterpret_cast<T*>(memory);
+  }
+
+  template <typename T>
+  std::vector<T> Back(const T* memory, size_t count) {
+    std::vector<T> values(count);
+    EXPECT_TRUE(device_->CopyOut(std::as_writable_bytes(std::span(values)),
+                                 reinterpret_cast<cuda::DevicePointer>(memory), stream_));
+    Await();
+    return values;
+  }
+
+  template <typename Arguments>
+  void Run(const std::string& name, size_t blocks, const Arguments& arguments) {
+    const auto kernel = device_->FindKernel(kStepKernels, name, cuda::Block::kThreads);
+    ASSERT_TRUE(kernel) << kernel.error().ToString();
+    ASSERT_TRUE(device_->Launch(*kernel, blocks, arguments, stream_));
+  }
+
+ private:
+  void Await() {
+    ASSERT_TRUE(device_->Record(done_, stream_));
+    const Status done = device_->Await(done_, "a kernel", MonotonicNow() + std::chrono::minutes(1));
+    ASSERT_TRUE(done) << done.error().ToString();
+  }
+
+  std::unique_ptr<cuda::Device> device_;
+  cuda::Stream stream_;
+  cuda::Event done_;
+};
+
+// Skips the test where there is no device.
+template <typename Fixture>
+class OnDevice : public Fixture {
+ protected:
+  void SetUp() override {
+    Fixture::SetUp();
+    auto device = cuda::Device::Open(0);
+    if (!device && std::getenv("MUSTER_NEED_GPU") != nullptr) FAIL() << device.error().ToString();
+    if (!device) GTEST_SKIP() << device.error().ToString();
+    gpu_.emplace(std::move(*device));
+  }
+  void TearDown() override { gpu_.reset(); }
+
+  std::optional<Gpu> gpu_;
+};
+
+template <typename Lane>
+std::string KernelOf(const std::string& work) {
+  return work + (sizeof(Lane) == 4 ? "_int32" : "_int64");
 }
 
 std::vector<uint64_t> BeginsOf(const BlockLayout& layout) {
@@ -39,28 +101,34 @@ std::vector<uint32_t> BitsOf(const std::vector<float>& values) {
 }
 
 template <typename Lane>
-class StepKernels : public ExactLanes<Lane> {
+class StepKernels : public OnDevice<ExactLanes<Lane>> {
  protected:
   using Sums = Share<Lane>;
 
-  exact::Scales ScalesOf(const ExactOptions& options, BlockExponents& exponents) const {
-    return {begins_.data(), exponents.values().data(), options.TermBits(), options.TermLimit()};
+  exact::Scales ScalesOf(const ExactOptions& options, const BlockExponents& exponents) {
+    const auto values = exponents.values();
+    return {this->gpu_->Copy(begins_),
+            this->gpu_->Copy(std::vector<int16_t>(values.begin(), values.end())),
+            options.TermBits(), options.TermLimit()};
   }
 
-  Sums AccumulateByKernel(const ExactOptions& options, BlockExponents& exponents,
-                          const std::vector<float>& gradient) const {
+  Sums AccumulateByKernel(const ExactOptions& options, const BlockExponents& exponents,
+                          const std::vector<float>& gradient) {
     Sums sums(kLayout);
-    uint32_t flags = 0;
-    RunBlocks(exact::AccumulateBlock<Lane>, kLayout.blocks(),
-              exact::AccumulateArguments<Lane>{ScalesOf(options, exponents), gradient.data(),
-                                               sums.sum.data(), sums.observed.data(), &flags});
+    const exact::AccumulateArguments<Lane> arguments{
+        ScalesOf(options, exponents), this->gpu_->Copy(gradient), this->gpu_->Copy(sums.sum),
+        this->gpu_->Copy(sums.observed), this->gpu_->Copy(std::vector<uint32_t>{0})};
+    this->gpu_->Run(KernelOf<Lane>("accumulate"), kLayout.blocks(), arguments);
+    sums.sum = this->gpu_->Back(arguments.sum, sums.sum.size());
+    sums.observed = this->gpu_->Back(arguments.observed, sums.observed.size());
+    const uint32_t flags = this->gpu_->Back(arguments.flags, 1).front();
     sums.flags = {(flags & exact::kMissFlag) != 0, (flags & exact::kNonFiniteFlag) != 0};
     return sums;
   }
 
   // The kernel does what Accumulate() does.
-  void Compare(const ExactOptions& options, BlockExponents& exponents,
-               const std::vector<float>& gradient) const {
+  void Compare(const ExactOptions& options, const BlockExponents& exponents,
+               const std::vector<float>& gradient) {
     Sums expected(kLayout);
     expected.Add(kLayout, options, exponents, gradient);
     const Sums found = AccumulateByKernel(options, exponents, gradient);
@@ -74,7 +142,7 @@ class StepKernels : public ExactLanes<Lane> {
 
   // Sums of a step, and the exponents that it was computed with.
   Sums MakeSums(const ExactOptions& options, BlockExponents& exponents, Source& source,
-                Shape shape = Shape::kHeavyTailed) const {
+                Shape shape = Shape::kHeavyTailed) {
     std::vector<std::vector<float>> gradients;
     for (int i = 0; i < kMicroBatches; ++i) {
       gradients.push_back(source.Gradient(kLayout, shape));
@@ -132,11 +200,11 @@ TYPED_TEST(StepKernels, AddUpSquaresInTheOrderOfTheLayout) {
     std::vector<float> mean(kLayout.elements());
     ToFloat<Lane>(kLayout, options, exponents, sums.sum, 1.0 / kMicroBatches, mean);
 
-    std::vector<double> squares(kLayout.blocks());
-    RunBlocks(exact::SquaresOfBlock<Lane>, kLayout.blocks(),
-              exact::SquaresArguments{
-                  {this->ScalesOf(options, exponents), sums.sum.data(), 1.0 / kMicroBatches},
-                  squares.data()});
+    const exact::SquaresArguments arguments{
+        {this->ScalesOf(options, exponents), this->gpu_->Copy(sums.sum), 1.0 / kMicroBatches},
+        this->gpu_->Copy(std::vector<double>(kLayout.blocks()))};
+    this->gpu_->Run(KernelOf<Lane>("squares"), kLayout.blocks(), arguments);
+    const auto squares = this->gpu_->Back(arguments.squares, kLayout.blocks());
     EXPECT_EQ(std::accumulate(squares.begin(), squares.end(), 0.0), SumOfSquares(kLayout, mean));
   }
 }
@@ -189,61 +257,69 @@ TYPED_TEST(StepKernels, UpdateLikeTheOptimizers) {
         expected_exponents.Commit(observed, step);
 
         // Kernels, in two parts.
+        const exact::Scales scales = this->ScalesOf(options, exponents);
+        float* parameters = this->gpu_->Copy(found.values);
         std::visit(
             [&]<typename Rule>(const Rule& rule) {
               UpdateArguments<Rule> arguments;
-              arguments.mean = {this->ScalesOf(options, exponents), sums.sum.data(),
-                                1.0 / kMicroBatches};
+              arguments.mean = {scales, this->gpu_->Copy(sums.sum), 1.0 / kMicroBatches};
               arguments.rule = rule;
               arguments.scale = scale;
-              arguments.observed = observed.data();
+              arguments.observed = this->gpu_->Copy(observed);
               arguments.decays = BlockExponents::DecaysAfter(step);
-              arguments.places = this->begins_.data();
-              arguments.parameters = found.values.data();
+              arguments.places = scales.begins;
+              arguments.parameters = parameters;
               arguments.slot_stride = found.stride;
+              const std::string kernel =
+                  KernelOf<Lane>(std::is_same_v<Rule, SgdRule> ? "sgd" : "adamw");
               const size_t half = kLayout.blocks() / 2;
-              RunBlocks(UpdateBlock<Lane, Rule>, half, arguments);
+              this->gpu_->Run(kernel, half, arguments);
               arguments.first = half;
-              RunBlocks(UpdateBlock<Lane, Rule>, kLayout.blocks() - half, arguments);
+              this->gpu_->Run(kernel, kLayout.blocks() - half, arguments);
             },
             *optimizer->Rule(context));
+        found.values = this->gpu_->Back(parameters, found.values.size());
+        const auto exponents_found = this->gpu_->Back(scales.exponents, kLayout.blocks());
         EXPECT_EQ(BitsOf(found.values), BitsOf(expected.values)) << optimizer->Describe();
-        EXPECT_THAT(exponents.values(), ElementsAreArray(expected_exponents.values()));
+        EXPECT_THAT(exponents_found, ElementsAreArray(expected_exponents.values()));
       }
     }
   }
 }
 
-TEST(StepKernels, RaiseExponentsAfterAMiss) {
+using ExponentKernels = OnDevice<testing::Test>;
+
+TEST_F(ExponentKernels, RaiseThemAfterAMiss) {
   BlockExponents expected(1000);
   Source source(Seed());
   for (int16_t& exponent : expected.values()) exponent = static_cast<int16_t>(source.Below(60));
-  std::vector<int16_t> found(expected.values().begin(), expected.values().end());
-  std::vector<int16_t> observed(found.size());
+  const std::vector<int16_t> before(expected.values().begin(), expected.values().end());
+  std::vector<int16_t> observed(before.size());
   for (int16_t& exponent : observed) exponent = static_cast<int16_t>(source.Below(60));
   observed[7] = kUnknownExponent;
   expected.Raise(observed);
-  RunBlocks(RaiseExponents, found.size() / cuda::Block::kThreads + 1,
-            RaiseArguments{found.data(), observed.data(), found.size()});
-  EXPECT_THAT(found, ElementsAreArray(expected.values()));
+  const RaiseArguments arguments{gpu_->Copy(before), gpu_->Copy(observed), before.size()};
+  gpu_->Run("raise_exponents", before.size() / cuda::Block::kThreads + 1, arguments);
+  EXPECT_THAT(gpu_->Back(arguments.exponents, before.size()), ElementsAreArray(expected.values()));
 }
 
-TEST(StepKernels, SumFloatsAndFindWhatIsNotFinite) {
+using FloatKernels = OnDevice<testing::Test>;
+
+TEST_F(FloatKernels, AddAndFindWhatIsNotFinite) {
   Source source(Seed());
-  const std::vector<uint64_t> begins = BeginsOf(kLayout);
   const auto gradient = source.Gradient(kLayout, Shape::kNormal);
   auto sum = source.Gradient(kLayout, Shape::kNormal);
-  std::vector<float> expected = sum;
-  for (size_t i = 0; i < sum.size(); ++i) expected[i] += gradient[i];
-  uint32_t flags = 0;
-  const FloatSumArguments arguments{begins.data(), gradient.data(), sum.data(), &flags};
-  RunBlocks(AddFloatsOfBlock, kLayout.blocks(), arguments);
-  RunBlocks(CheckFloatsOfBlock, kLayout.blocks(), arguments);
-  EXPECT_EQ(BitsOf(sum), BitsOf(expected));
-  EXPECT_EQ(flags, 0U);
+  FloatSumArguments arguments{gpu_->Copy(BeginsOf(kLayout)), gpu_->Copy(gradient), gpu_->Copy(sum),
+                              gpu_->Copy(std::vector<uint32_t>{0})};
+  gpu_->Run("add_floats", kLayout.blocks(), arguments);
+  gpu_->Run("check_floats", kLayout.blocks(), arguments);
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += gradient[i];
+  EXPECT_EQ(BitsOf(gpu_->Back(arguments.sum, sum.size())), BitsOf(sum));
+  EXPECT_EQ(gpu_->Back(arguments.flags, 1).front(), 0U);
   sum[source.Below(sum.size())] = std::numeric_limits<float>::infinity();
-  RunBlocks(CheckFloatsOfBlock, kLayout.blocks(), arguments);
-  EXPECT_EQ(flags, exact::kNonFiniteFlag);
+  arguments.sum = gpu_->Copy(sum);
+  gpu_->Run("check_floats", kLayout.blocks(), arguments);
+  EXPECT_EQ(gpu_->Back(arguments.flags, 1).front(), exact::kNonFiniteFlag);
 }
 
 }  // namespace

@@ -86,6 +86,13 @@ class BadFlags(muster.JobTest):
         for arguments, word in BAD_COMMANDS:
             self.assert_refused(arguments, word)
 
+    def test_for_gpus_say_what_is_missing(self):
+        self.home.environment["MUSTER_LIBCUDA"] = "no-such-libcuda"
+        self.assert_refused((*RUN, "--collectives", "nccl", "--", "digits"), "no NVIDIA driver was found")
+        checks = {check["check"]: check for check in self.home.json("doctor")["checks"]}
+        self.assertTrue(checks["GPUs"]["ok"], "a machine without GPUs is in order")
+        self.assertIn("no NVIDIA driver was found", checks["GPUs"]["detail"])
+
     def test_of_a_program_are_refused_by_name(self):
         for flags in BAD_PROGRAM_FLAGS:
             done = subprocess.run([muster.program_path("digits"), *flags], capture_output=True, text=True, timeout=60)

@@ -14,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "launcher/agent/agent_core.h"
@@ -177,7 +178,7 @@ class World : public Surroundings {
   std::map<uint64_t, std::shared_ptr<Meeting>> meetings_;
   Slots slots_;
   std::vector<Place*> places_;  // of slots_, as they came
-  std::map<std::string, uint64_t> incarnations_;
+  std::unordered_map<std::string, uint64_t> incarnations_;
   std::vector<std::string> wanted_slots_;
   std::deque<WorkerStreamLost> lost_streams_;
   std::map<std::string, std::set<std::string>> held_;

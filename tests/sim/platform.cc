@@ -3,28 +3,37 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <vector>
 
 namespace muster::sim {
 
 void Platform::Live(bool at_once) {
-  std::erase_if(pods_, [&](const auto& pod) {
-    return world_.WasSpawned(pod.first) && !world_.agent_runs(pod.first);
-  });
-  if (at_once || dice_.OneIn(6)) Settle();
-  if (at_once || dice_.OneIn(20)) RemoveLeaving();
-  if (at_once || dice_.OneIn(4)) Offer();
+  const bool settle = at_once || dice_.OneIn(6);
+  const bool remove = at_once || dice_.OneIn(20);
+  const bool offer = at_once || dice_.OneIn(4);
+  if (settle || remove || offer) ForgetEnded();
+  if (settle) Settle();
+  if (remove) RemoveLeaving();
+  if (offer) Offer();
 }
 
 void Platform::Clear() {
-  for (const auto& [pod, leaving] : std::map(pods_)) Remove(pod);
+  while (!pods_.empty()) Remove(std::string(pods_.begin()->first));
 }
 
 void Platform::Fault() {
+  ForgetEnded();
   if (pods_.empty()) return;
   const auto victim = std::next(pods_.begin(), static_cast<int>(dice_.Below(pods_.size())));
   if (dice_.OneIn(3)) return Remove(std::string(victim->first));
   victim->second = true;
   if (dice_.OneIn(2)) Offer();
+}
+
+void Platform::ForgetEnded() {
+  std::erase_if(pods_, [&](const auto& pod) {
+    return !world_.agent_runs(pod.first) && world_.WasSpawned(pod.first);
+  });
 }
 
 // As many as are wanted.
@@ -39,9 +48,11 @@ void Platform::Settle() {
 }
 
 void Platform::RemoveLeaving() {
-  for (const auto& [pod, leaving] : std::map(pods_)) {
-    if (leaving) Remove(pod);
+  std::vector<std::string> leaving;
+  for (const auto& [pod, leaves] : pods_) {
+    if (leaves) leaving.push_back(pod);
   }
+  for (const std::string& pod : leaving) Remove(pod);
 }
 
 void Platform::Remove(const std::string& pod) {

@@ -23,6 +23,7 @@ class Platform {
   void Fault();
 
  private:
+  void ForgetEnded();
   void Settle();
   void RemoveLeaving();
   void Remove(const std::string& pod);

@@ -1,0 +1,147 @@
+#include "collectives/nccl/nccl.h"
+
+#include <utility>
+#include <vector>
+
+#include "collectives/nccl/communicator.h"
+#include "runtime/base/bytes.h"
+#include "runtime/base/log.h"
+
+namespace muster {
+namespace nccl {
+namespace {
+
+class NcclBackend : public Backend {
+ public:
+  NcclBackend(const Library& library, std::unique_ptr<Backend> host, cuda::Device& device,
+              const NcclOptions& options)
+      : library_(library),
+        host_(std::move(host)),
+        device_(device),
+        options_(options),
+        undertaker_(std::make_shared<Undertaker>(device, options.abort_timeout, options.stuck)) {}
+
+  // For the sum that warms a ring up. Errors: kResourceExhausted.
+  Status Prepare() {
+    MUSTER_ASSIGN(stream_, device_.MakeStream());
+    MUSTER_ASSIGN(warm_, device_.MakeEvent());
+    MUSTER_ASSIGN(memory_, device_.Allocate(sizeof(int32_t)));
+    return device_.Zero(memory_, sizeof(int32_t), stream_);
+  }
+
+  std::string name() const override { return "nccl"; }
+  std::string address() const override { return host_->address(); }
+  Result<std::span<std::byte>> Allocate(size_t bytes) override { return host_->Allocate(bytes); }
+
+  Result<std::unique_ptr<Communicator>> Connect(const ConnectRequest& request,
+                                                std::stop_token stop) override {
+    MUSTER_TRY(device_.Use());
+    MUSTER_ASSIGN(std::unique_ptr<Communicator> host, host_->Connect(request, stop));
+    const std::stop_callback revoke(stop, [connected = host.get()] {
+      connected->Revoke("another generation is being prepared");
+    });
+    MUSTER_ASSIGN(std::unique_ptr<Ring> ring, BuildRing(*host, request));
+    return std::make_unique<NcclCommunicator>(std::move(host), std::move(ring), undertaker_,
+                                              device_, request.operation_timeout);
+  }
+
+ private:
+  // Null for a world of one. Whatever fails on one rank revokes, and so ends the others with its reason; they watch each other all the
+  // time. Errors: those of Communicator::Barrier; kFailedPrecondition (versions).
+  Result<std::unique_ptr<Ring>> BuildRing(Communicator& host, const ConnectRequest& request) {
+    if (host.size() == 1) return nullptr;
+    const TimePoint start = MonotonicNow();
+    MUSTER_ASSIGN(std::vector<UniqueId> ids, AgreeOnIds(host, request));
+    auto begun = Ring::Begin(library_, ids, host.rank(), host.size(), options_.max_ctas);
+    if (!begun) {
+      host.Revoke(begun.error().message);
+      return begun;
+    }
+    std::unique_ptr<Ring> ring = std::move(*begun);
+    if (Status warm = WarmUp(host, *ring, start + options_.init_timeout); !warm) {
+      host.Revoke(warm.error().message);
+      undertaker_->End(std::move(ring));
+      undertaker_->AwaitQuiet(warm_);
+      return tl::unexpected(warm.error());
+    }
+    log::info("generation={} rank={} nccl_ms={:.1f} ids={}", host.generation(), host.rank(),
+              Milliseconds(MonotonicNow() - start), ids.size());
+    return ring;
+  }
+
+  // One of every kRanksPerId-th rank, in the order of ranks.
+  Result<std::vector<UniqueId>> AgreeOnIds(Communicator& host, const ConnectRequest& request) {
+    struct Facts {
+      int version = 0;
+      int failed = 0;
+      UniqueId id;  // of a rank that has one
+    };
+    Facts mine{.version = library_.version()};
+    if (host.rank() % kRanksPerId == 0) mine.failed = library_.get_unique_id.call(&mine.id);
+    std::vector<Facts> all(static_cast<size_t>(host.size()));
+    MUSTER_TRY(host.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
+    std::vector<UniqueId> ids;
+    for (size_t rank = 0; rank < all.size(); ++rank) {
+      const std::string& id = request.peers[rank].id;
+      if (all[rank].failed != kSuccess) {
+        return Err(Code::kUnavailable, "{}: {}", id,
+                   library_.TextOf(library_.get_unique_id.symbol, all[rank].failed, nullptr));
+      }
+      if (all[rank].version != all.front().version) {
+        return WithHint(Err(Code::kFailedPrecondition, "{} has NCCL {}, but {} has {}", id,
+                            VersionText(all[rank].version), request.peers.front().id,
+                            VersionText(all.front().version)),
+                        "all workers of a job need the same image");
+      }
+      if (rank % kRanksPerId == 0) ids.push_back(all[rank].id);
+    }
+    return ids;
+  }
+
+  // NCCL connects at the first collective, which is not to be one of a step.
+  Status WarmUp(Communicator& host, Ring& ring, TimePoint deadline) {
+    const auto in_time = [&](bool done) -> Result<bool> {
+      if (done || MonotonicNow() < deadline) return done;
+      return Err(Code::kDeadlineExceeded, "NCCL was not initialised within {:.1f} s",
+                 Seconds(options_.init_timeout));
+    };
+    const auto ready = [&]() -> Result<bool> {
+      MUSTER_ASSIGN(const bool is_ready, ring.Ready());
+      return in_time(is_ready);
+    };
+    MUSTER_TRY(host.Barrier(ready));
+    MUSTER_TRY(ring.Sum(memory_, 1, DeviceCollectives::Lane::kInt32, stream_));
+    MUSTER_TRY(host.Barrier(ready));
+    MUSTER_TRY(device_.Record(warm_, stream_));
+    return host.Barrier([&]() -> Result<bool> {
+      MUSTER_TRY(ring.Ready());
+      MUSTER_ASSIGN(const bool done, device_.IsDone(warm_));
+      return in_time(done);
+    });
+  }
+
+  const Library& library_;
+  const std::unique_ptr<Backend> host_;
+  cuda::Device& device_;
+  const NcclOptions options_;
+  const std::shared_ptr<Undertaker> undertaker_;
+
+  // Of the one Connect() at a time.
+  cuda::Stream stream_ = nullptr;
+  cuda::Event warm_ = nullptr;
+  cuda::DevicePointer memory_ = 0;
+};
+
+}  // namespace
+}  // namespace nccl
+
+Result<std::unique_ptr<Backend>> CreateNcclBackend(std::unique_ptr<Backend> host,
+                                                   cuda::Device& device,
+                                                   const NcclOptions& options) {
+  MUSTER_ASSIGN(const nccl::Library* library, nccl::Library::Load());
+  auto backend = std::make_unique<nccl::NcclBackend>(*library, std::move(host), device, options);
+  MUSTER_TRY(backend->Prepare());
+  return backend;
+}
+
+}  // namespace muster

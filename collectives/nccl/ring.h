@@ -1,0 +1,56 @@
+// Ring: one NCCL communicator, from its unique ids to its end.
+//
+// It never blocks (config.blocking = 0): after a call NCCL may be in progress for as long as it likes, and takes no other call until it is
+// ready. Whoever waits for that asks `go_on` meanwhile, which says why waiting has no sense any more.
+//
+// Threading: one thread at a time, the device's. Ownership: library and device outlive it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "collectives/communicator.h"
+#include "collectives/nccl/library.h"
+#include "runtime/cuda/device.h"
+
+namespace muster::nccl {
+
+// At most so many ranks share a unique id: its process serves all of them one by one.
+inline constexpr int kRanksPerId = 128;
+
+using GoOn = std::function<Status()>;
+
+class Ring {
+ public:
+  // Begins to make a communicator; it is there when Ready() says so. Errors: kUnavailable, with what NCCL says.
+  static Result<std::unique_ptr<Ring>> Begin(const Library& library, std::span<UniqueId> ids,
+                                             int rank, int size, int max_ctas);
+  // The communicator must have been ended.
+  ~Ring();
+
+  // Queues the sum of `count` lanes at `memory`, which it has done when it is ready again. Errors: as Begin.
+  Status Sum(cuda::DevicePointer memory, size_t count, DeviceCollectives::Lane lane,
+             cuda::Stream stream);
+
+  // False while NCCL is in progress. Errors: kUnavailable, what has gone wrong since the last call.
+  Result<bool> Ready() const;
+  // Blocks until it is ready. Errors: those of Ready and of `go_on`.
+  Status AwaitReady(const GoOn& go_on) const;
+
+  // --- Ends; each blocks, perhaps for ever ---
+  // Collective, after the last operation; aborts when `go_on` says no.
+  void Finish(const GoOn& go_on);
+  // Ends what is being done here at once.
+  void Abort();
+
+ private:
+  Ring(const Library& library, Comm comm) : library_(library), comm_(comm) {}
+  Status Accept(const char* symbol, int code) const;
+  tl::unexpected<Error> Failed(const char* symbol, int code) const;
+
+  const Library& library_;
+  Comm comm_ = nullptr;
+};
+
+}  // namespace muster::nccl
