@@ -123,3 +123,10 @@ function(muster_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
+
+# muster_on_standins(NAME): the test finds a CUDA driver and an NCCL that need no GPU (tests/cuda).
+function(muster_on_standins name)
+  add_dependencies(${name} cuda_standin nccl_standin)
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT
+    "MUSTER_LIBCUDA=$<TARGET_FILE:cuda_standin>;MUSTER_LIBNCCL=$<TARGET_FILE:nccl_standin>")
+endfunction()

@@ -1,4 +1,5 @@
-// The host backend between real processes, which die and stop in the middle of an operation.
+// The backends between real processes, which die and stop in the middle of an operation. That of NCCL runs on the stand-ins of
+// tests/cuda, which MUSTER_LIBCUDA and MUSTER_LIBNCCL name.
 //
 // The test runs itself again as `--rank`: such a child obeys lines on its standard input and answers with lines.
 #include <fcntl.h>
@@ -13,6 +14,8 @@
 #include <sstream>
 
 #include "collectives/conformance_fixture.h"
+#include "collectives/nccl/nccl.h"
+#include "runtime/base/log.h"
 #include "runtime/base/pause.h"
 #include "runtime/base/unique_fd.h"
 
@@ -26,13 +29,73 @@ using std::chrono::seconds;
 
 // --- The child.
 
+// What a rank adds up, and how.
+class Lanes {
+ public:
+  virtual ~Lanes() = default;
+  virtual std::span<int32_t> values() = 0;
+  virtual Status Sum(Communicator& communicator) = 0;
+};
+
+class HostLanes : public Lanes {
+ public:
+  explicit HostLanes(Backend& backend) {
+    const auto memory = backend.Allocate(kCount * sizeof(int32_t)).value();
+    values_ = {reinterpret_cast<int32_t*>(memory.data()), kCount};
+  }
+  std::span<int32_t> values() override { return values_; }
+  Status Sum(Communicator& communicator) override {
+    return communicator.AllReduce(values_, ReduceOp::kSum);
+  }
+
+ private:
+  static constexpr size_t kCount = 2 << 20;
+  std::span<int32_t> values_;
+};
+
+class DeviceLanes : public Lanes {
+ public:
+  explicit DeviceLanes(cuda::Device& device)
+      : device_(device),
+        memory_(device.Allocate(kCount * sizeof(int32_t)).value()),
+        bytes_(device.AllocateHost(kCount * sizeof(int32_t)).value()),
+        stream_(device.MakeStream().value()),
+        event_(device.MakeEvent().value()) {}
+  std::span<int32_t> values() override {
+    return {reinterpret_cast<int32_t*>(bytes_.data()), kCount};
+  }
+  Status Sum(Communicator& communicator) override {
+    MUSTER_TRY(device_.CopyIn(memory_, bytes_, stream_));
+    MUSTER_TRY(
+        communicator.device()->Sum(memory_, kCount, DeviceCollectives::Lane::kInt32, stream_));
+    MUSTER_TRY(device_.CopyOut(bytes_, memory_, stream_));
+    MUSTER_TRY(device_.Record(event_, stream_));
+    return communicator.device()->Await(event_);
+  }
+
+ private:
+  static constexpr size_t kCount = 1 << 16;
+  cuda::Device& device_;
+  cuda::DevicePointer memory_;
+  std::span<std::byte> bytes_;
+  cuda::Stream stream_;
+  cuda::Event event_;
+};
+
 class Rank {
  public:
-  explicit Rank(bool shared_memory) {
-    HostOptions options = TestHostOptions(shared_memory ? Kind::kHostShared : Kind::kHostTcp);
-    backend_ = std::move(CreateHostBackend(options).value());
-    const auto memory = backend_->Allocate(kCount * sizeof(int32_t)).value();
-    values_ = {reinterpret_cast<int32_t*>(memory.data()), kCount};
+  // Kinds: "shared", "tcp", "nccl".
+  explicit Rank(const std::string& kind) {
+    backend_ =
+        CreateHostBackend(TestHostOptions(kind == "shared" ? Kind::kHostShared : Kind::kHostTcp))
+            .value();
+    if (kind != "nccl") {
+      lanes_ = std::make_unique<HostLanes>(*backend_);
+      return;
+    }
+    device_ = cuda::Device::Open(0).value();
+    backend_ = CreateNcclBackend(std::move(backend_), *device_).value();
+    lanes_ = std::make_unique<DeviceLanes>(*device_);
   }
 
   void Serve() {
@@ -49,8 +112,6 @@ class Rank {
   }
 
  private:
-  static constexpr size_t kCount = 2 << 20;
-
   static void Answer(const std::string& text) { std::cout << text << std::endl; }
 
   // connect GENERATION RANK HEARTBEAT_TIMEOUT_MS (ID ADDRESS)...
@@ -73,8 +134,8 @@ class Rank {
     const int size = communicator_->size();
     for (int round = 0; round < rounds; ++round) {
       const int32_t base = static_cast<int32_t>(communicator_->generation()) * 1000 + round;
-      std::ranges::fill(values_, base + communicator_->rank());
-      const Status status = communicator_->AllReduce(values_, ReduceOp::kSum);
+      std::ranges::fill(lanes_->values(), base + communicator_->rank());
+      const Status status = lanes_->Sum(*communicator_);
       if (!status) {
         return Answer(fmt::format("{} lost {} because {}", CodeName(status.error().code),
                                   communicator_->lost_peer().value_or(-1),
@@ -82,7 +143,7 @@ class Rank {
       }
       const int32_t expected = size * base + size * (size - 1) / 2;
       const auto right = [expected](int32_t v) { return v == expected; };
-      if (!std::ranges::all_of(values_, right)) return Answer("wrong sum");
+      if (!std::ranges::all_of(lanes_->values(), right)) return Answer("wrong sum");
       if (round == 0) Answer("running");
     }
     Answer("done");
@@ -95,16 +156,17 @@ class Rank {
     (void)PauseFor(milliseconds(time_ms), {});
   }
 
+  std::unique_ptr<cuda::Device> device_;  // of nccl
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Communicator> communicator_;
-  std::span<int32_t> values_;
 };
 
 // --- The parent.
 
 class Child {
  public:
-  explicit Child(bool shared_memory) {
+  explicit Child(std::string kind) {
     int input[2], output[2];
     EXPECT_EQ(::pipe2(input, O_CLOEXEC), 0);
     EXPECT_EQ(::pipe2(output, O_CLOEXEC), 0);
@@ -115,8 +177,7 @@ class Child {
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_adddup2(&actions, input[0], 0);
     ::posix_spawn_file_actions_adddup2(&actions, output[1], 1);
-    std::string program = "/proc/self/exe", role = "--rank",
-                kind = shared_memory ? "shared" : "tcp";
+    std::string program = "/proc/self/exe", role = "--rank";
     char* arguments[] = {program.data(), role.data(), kind.data(), nullptr};
     EXPECT_EQ(::posix_spawn(&pid_, program.c_str(), &actions, nullptr, arguments, environ), 0);
     ::posix_spawn_file_actions_destroy(&actions);
@@ -160,7 +221,7 @@ class Child {
   std::string address_;
 };
 
-class HostProcesses : public testing::TestWithParam<bool> {
+class Processes : public testing::TestWithParam<std::string> {
  protected:
   void Start(int size) {
     for (int i = 0; i < size; ++i) children_.push_back(std::make_unique<Child>(GetParam()));
@@ -188,12 +249,12 @@ class HostProcesses : public testing::TestWithParam<bool> {
   std::vector<std::unique_ptr<Child>> children_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Transports, HostProcesses, testing::Bool(),
-                         [](const auto& info) { return info.param ? "SharedMemory" : "Tcp"; });
+INSTANTIATE_TEST_SUITE_P(Transports, Processes, testing::Values("shared", "tcp", "nccl"),
+                         [](const auto& info) { return info.param; });
 
 constexpr int kEndless = 1'000'000;
 
-TEST_P(HostProcesses, SurvivorsOfAKillInTheMiddleNameTheLostRankAtOnce) {
+TEST_P(Processes, SurvivorsOfAKillInTheMiddleNameTheLostRankAtOnce) {
   for (int victim = 0; victim < 4; ++victim) {
     children_.clear();
     Start(4);
@@ -215,7 +276,7 @@ TEST_P(HostProcesses, SurvivorsOfAKillInTheMiddleNameTheLostRankAtOnce) {
   }
 }
 
-TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWakes) {
+TEST_P(Processes, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWakes) {
   Start(4);
   Connect(1, {0, 1, 2, 3}, seconds(3));
   StartSums({0, 1, 2, 3}, kEndless);
@@ -240,7 +301,7 @@ TEST_P(HostProcesses, AStoppedRankIsNamedAndCannotHarmTheNextGenerationWhenItWak
 }
 
 // It rests three times as long as a stopped rank would be waited for.
-TEST_P(HostProcesses, ARankThatIsBusyElsewhereIsWaitedFor) {
+TEST_P(Processes, ARankThatIsBusyElsewhereIsWaitedFor) {
   Start(3);
   Connect(1, {0, 1, 2}, seconds(2));
   child(1).Write("rest 6000");
@@ -248,7 +309,7 @@ TEST_P(HostProcesses, ARankThatIsBusyElsewhereIsWaitedFor) {
   for (const int i : {0, 1, 2}) EXPECT_EQ(child(i).Read(), "done");
 }
 
-TEST_P(HostProcesses, GrowAndShrinkByGenerationsKeepTheSameProcesses) {
+TEST_P(Processes, GrowAndShrinkByGenerationsKeepTheSameProcesses) {
   Start(3);
   Connect(1, {0});
   Connect(2, {0, 1});
@@ -268,7 +329,8 @@ TEST_P(HostProcesses, GrowAndShrinkByGenerationsKeepTheSameProcesses) {
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--rank") == 0) {
-    muster::Rank(std::strcmp(argv[2], "shared") == 0).Serve();
+    muster::InitLog("rank");  // to stderr: stdout is for answers
+    muster::Rank(argv[2]).Serve();
     return 0;
   }
   testing::InitGoogleTest(&argc, argv);
