@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "collectives/host/host.h"
-#include "runtime/base/pause.h"
+#include "runtime/base/log.h"
 #include "tests/cuda/standin_driver.h"
 #include "tests/cuda/standin_nccl.h"
 
@@ -151,6 +151,8 @@ void ExpectSums(size_t count) {
 
 class Nccl : public testing::Test {
  protected:
+  // Before there are threads: ThreadSanitizer does not see into the library of the log.
+  static void SetUpTestSuite() { InitLog("nccl_test", "warn"); }
   void TearDown() override {
     STANDIN_NCCL(standin_nccl_slow)(0);
     STANDIN_NCCL(standin_nccl_never_ready)(0);
