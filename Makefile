@@ -37,7 +37,7 @@ help:
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
 	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed,'
 	@echo '              checkpoint-bench: step times with a checkpoint'
-	@echo 'make gpu-test on a machine with a GPU: kernels against the loops of CPUs'
+	@echo 'make gpu-test on a machine with a GPU: its health, kernels against the loops of CPUs'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -105,8 +105,9 @@ cluster-down:
 	@python3 tests/cluster/cluster.py down
 
 gpu-test: kernels build
-	cmake --build --preset release --target step_kernels_test
+	cmake --build --preset release --target step_kernels_test --target cuda_health_test
 	MUSTER_NEED_GPU=1 build/tests/step_kernels_test --gtest_output=json:build/gpu-test.json
+	build/tests/cuda_health_test --gtest_filter='*IsGoodWhereAllIsInOrder'
 
 sim: build
 	cmake --build --preset release --target sim_test

@@ -68,6 +68,7 @@ class Block {
 };
 
 MUSTER_DEVICE void AtomicOr(uint32_t* flags, uint32_t bits) { atomicOr(flags, bits); }
+MUSTER_DEVICE void AtomicAdd(uint32_t* sum, uint32_t value) { atomicAdd(sum, value); }
 
 #else
 
@@ -109,6 +110,9 @@ class Block {
 
 inline void AtomicOr(uint32_t* flags, uint32_t bits) {
   std::atomic_ref(*flags).fetch_or(bits, std::memory_order_relaxed);
+}
+inline void AtomicAdd(uint32_t* sum, uint32_t value) {
+  std::atomic_ref(*sum).fetch_add(value, std::memory_order_relaxed);
 }
 
 #endif

@@ -153,6 +153,10 @@ Status Device::CopyOut(std::span<std::byte> to, DevicePointer from, Stream strea
   return driver_.Do(driver_.memcpy_to_host, static_cast<void*>(to.data()), from, to.size(), stream);
 }
 
+Status Device::Copy(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) const {
+  return driver_.Do(driver_.memcpy_in_device, to, from, bytes, stream);
+}
+
 Status Device::Zero(DevicePointer memory, size_t bytes, Stream stream) const {
   return driver_.Do(driver_.memset_d8, memory, static_cast<unsigned char>(0), bytes, stream);
 }

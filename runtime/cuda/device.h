@@ -73,6 +73,7 @@ class Device {
   // --- Queued on `stream`; they return before it is done. Host memory must stay as it is until then. ---
   Status CopyIn(DevicePointer to, std::span<const std::byte> from, Stream stream) const;
   Status CopyOut(std::span<std::byte> to, DevicePointer from, Stream stream) const;
+  Status Copy(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) const;
   Status Zero(DevicePointer memory, size_t bytes, Stream stream) const;
   Status Record(Event event, Stream stream) const;
   Status Wait(Stream stream, Event event) const;  // what is queued from now on waits for the event

@@ -14,6 +14,8 @@ extern "C" {
 void standin_hold(int hold);
 // The next thing that a stream does fails with this error, and everything after it, as after an illegal access.
 void standin_fail(int code);
+// The next time that this kernel runs, one bit of what it writes is wrong.
+void standin_spoil(const char* kernel);
 // Queues work of another library, as the stand-in for NCCL does.
 int standin_queue(CUstream_st* stream, void (*act)(void*), void* with);
 // Of the device, of this process.

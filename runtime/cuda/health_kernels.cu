@@ -1,0 +1,3 @@
+#include "runtime/cuda/health_kernels.h"
+
+MUSTER_HEALTH_KERNELS(MUSTER_GPU_KERNEL)
