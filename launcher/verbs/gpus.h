@@ -3,18 +3,20 @@
 // Threading: none.
 #pragma once
 
-#include <string>
+#include <vector>
 
 #include "launcher/verbs/doctor.h"
 #include "runtime/base/status.h"
+#include "runtime/cuda/health.h"
 
 namespace muster {
 
-// "cuda:0 (NVIDIA H100 80GB HBM3, 79 GiB); NCCL 2.32.3". Errors: the first thing that is missing, in a sentence: those of
-// cuda::ListDevices and of loading NCCL.
-Result<std::string> DescribeGpus();
+// Whether there is all that NCCL needs. Errors: the first thing that is missing, in a sentence: those of cuda::ListDevices and of
+// loading NCCL.
+Status FindGpus();
 
-// A machine without GPUs is in order, one whose GPUs cannot be used is not.
-Finding CheckGpus();
+// Every GPU with its health, which takes a second or two each, and NCCL. A machine without GPUs is in order, one whose GPUs cannot be
+// used is not.
+std::vector<Finding> CheckGpus(const cuda::HealthOptions& options = {});
 
 }  // namespace muster

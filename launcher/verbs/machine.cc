@@ -4,6 +4,8 @@
 #include <sys/statvfs.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 #include "launcher/process/tree.h"
 #include "launcher/verbs/cluster_target.h"
@@ -79,8 +81,10 @@ int ReportFindings(const Invocation& invocation, const std::vector<Finding>& fin
 Result<int> RunDoctor(const Invocation& invocation) {
   MUSTER_ASSIGN(const bool cluster, IsForKubernetes(invocation));
   if (cluster) return RunClusterDoctor(invocation);
-  return ReportFindings(invocation, {CheckHome(), CheckDisk(), CheckMemory(), CheckCores(),
-                                     CheckProcesses(), CheckGpus()});
+  std::vector<Finding> findings = {CheckHome(), CheckDisk(), CheckMemory(), CheckCores(),
+                                   CheckProcesses()};
+  for (Finding& finding : CheckGpus()) findings.push_back(std::move(finding));
+  return ReportFindings(invocation, findings);
 }
 
 Result<int> ShowVersion(const Invocation& invocation) {

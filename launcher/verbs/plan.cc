@@ -63,7 +63,7 @@ Status CheckCollectives(const Request& request) {
                                       ? request.flags().Get("collectives")
                                       : request.file().collectives.value_or("auto");
   if (collectives == "nccl" && !IsForKubernetes(request.flags()).value_or(false)) {
-    if (const auto gpus = DescribeGpus(); !gpus) {
+    if (const Status gpus = FindGpus(); !gpus) {
       return WithHint(Err(gpus.error().code, "{} nccl: {}",
                           request.NameOf("collectives", "collectives"), gpus.error().message),
                       fmt::format("{}; or use host, and train on the CPU", gpus.error().hint));

@@ -90,8 +90,8 @@ class BadFlags(muster.JobTest):
         self.home.environment["MUSTER_LIBCUDA"] = "no-such-libcuda"
         self.assert_refused((*RUN, "--collectives", "nccl", "--", "digits"), "no NVIDIA driver was found")
         checks = {check["check"]: check for check in self.home.json("doctor")["checks"]}
-        self.assertTrue(checks["GPUs"]["ok"], "a machine without GPUs is in order")
-        self.assertIn("no NVIDIA driver was found", checks["GPUs"]["detail"])
+        self.assertTrue(checks["GPU"]["ok"], "a machine without GPUs is in order")
+        self.assertIn("no NVIDIA driver was found", checks["GPU"]["detail"])
 
     def test_of_a_program_are_refused_by_name(self):
         for flags in BAD_PROGRAM_FLAGS:
