@@ -30,6 +30,7 @@ Result<Library> Library::LoadOnce() {
     if (function.call == nullptr) missing = function.symbol;
   });
   nccl.comm_init_rank_scalable.FindIn(*library);
+  nccl.set_encryption.FindIn(*library);
   nccl.get_error_string_ =
       reinterpret_cast<const char* (*)(int)>(library->Find("ncclGetErrorString"));
   nccl.get_last_error_ = reinterpret_cast<const char* (*)(Comm)>(library->Find("ncclGetLastError"));

@@ -45,6 +45,15 @@ struct Config {
   int split_share = INT_MIN;
 };
 
+// ncclEncryptionConfig_t as version 2.32 has it.
+struct EncryptionConfig {
+  size_t size = sizeof(EncryptionConfig);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 23203;
+  int mode = 1;  // by pre-shared key
+  const char* key = nullptr;
+};
+
 // 2.22: communicators can be aborted in a group, without which an abort may wait for another one for ever.
 inline constexpr int kLeastVersion = 22200;
 
@@ -60,8 +69,9 @@ struct Api {
   F<Comm> comm_destroy{"ncclCommDestroy"};
   F<Comm> comm_abort{"ncclCommAbort"};
   F<const void*, void*, size_t, int, int, Comm, cuda::Stream> all_reduce{"ncclAllReduce"};
-  // Since 2.23; null before.
+  // Null before 2.23 and 2.32.
   F<Comm*, int, int, int, UniqueId*, Config*> comm_init_rank_scalable{"ncclCommInitRankScalable"};
+  F<const EncryptionConfig*> set_encryption{"ncclSetEncryption"};
 
   // Calls `act` with every function that every version has.
   template <typename Act>

@@ -132,6 +132,21 @@ class NcclBackend : public Backend {
   cuda::DevicePointer memory_ = 0;
 };
 
+Status Encrypt(const Library& library, const std::string& key) {
+  if (library.set_encryption.call == nullptr) {
+    return WithHint(Err(Code::kFailedPrecondition, "NCCL {} cannot encrypt its connections",
+                        VersionText(library.version())),
+                    "that needs 2.32, built with TLS");
+  }
+  const EncryptionConfig config{.key = key.c_str()};
+  const int code = library.set_encryption.call(&config);
+  if (code == kSuccess) return {};
+  return WithHint(Err(Code::kFailedPrecondition, "NCCL {} does not encrypt its connections: {}",
+                      VersionText(library.version()),
+                      library.TextOf(library.set_encryption.symbol, code, nullptr)),
+                  "it must be built with TLS, and the key have 32 characters");
+}
+
 }  // namespace
 }  // namespace nccl
 
@@ -139,6 +154,9 @@ Result<std::unique_ptr<Backend>> CreateNcclBackend(std::unique_ptr<Backend> host
                                                    cuda::Device& device,
                                                    const NcclOptions& options) {
   MUSTER_ASSIGN(const nccl::Library* library, nccl::Library::Load());
+  if (!options.pre_shared_key.empty()) {
+    MUSTER_TRY(nccl::Encrypt(*library, options.pre_shared_key));
+  }
   auto backend = std::make_unique<nccl::NcclBackend>(*library, std::move(host), device, options);
   MUSTER_TRY(backend->Prepare());
   return backend;

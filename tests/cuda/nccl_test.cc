@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "collectives/host/host.h"
+#include "collectives/inproc/inproc.h"
 #include "runtime/base/log.h"
 #include "tests/cuda/standin_driver.h"
 #include "tests/cuda/standin_nccl.h"
@@ -173,6 +174,23 @@ TEST_F(Nccl, SumsMemoryOfDevices) {
 TEST_F(Nccl, MayTakeItsTime) {
   STANDIN_NCCL(standin_nccl_slow)(50);
   ExpectSums<int32_t>(10);
+}
+
+TEST_F(Nccl, EncryptsWhenItIsGivenAKey) {
+  const auto device = std::move(*cuda::Device::Open(0));
+  const auto create = [&](const std::string& key) {
+    NcclOptions options;
+    options.pre_shared_key = key;
+    return CreateNcclBackend(CreateInprocBackend(CreateInprocFabric(), "alone"), *device, options);
+  };
+  ASSERT_TRUE(create(""));
+  EXPECT_FALSE(STANDIN_NCCL(standin_nccl_encrypted)());
+  const auto refused = create("too short");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kFailedPrecondition);
+  EXPECT_THAT(refused.error().message, HasSubstr("NCCL 2.32.3 does not encrypt its connections"));
+  ASSERT_TRUE(create(std::string(32, 'k')));
+  EXPECT_TRUE(STANDIN_NCCL(standin_nccl_encrypted)());
 }
 
 TEST_F(Nccl, HasNothingToAddUpAlone) {

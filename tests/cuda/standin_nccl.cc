@@ -25,6 +25,7 @@
 
 using muster::cuda::Stream;
 using muster::nccl::Config;
+using muster::nccl::EncryptionConfig;
 using muster::nccl::UniqueId;
 
 namespace {
@@ -37,6 +38,7 @@ constexpr size_t kSlotBytes = 64 << 10;
 std::atomic<int> slow_ms{0};
 std::atomic<bool> never_ready{false};
 std::atomic<bool> abort_hangs{false};
+std::atomic<bool> encrypted{false};
 std::atomic<int> failure{0};
 std::atomic<int> communicators{0};
 
@@ -230,6 +232,7 @@ void standin_nccl_slow(int milliseconds) { slow_ms = milliseconds; }
 void standin_nccl_never_ready(int never) { never_ready = never != 0; }
 void standin_nccl_fail(int result) { failure = result; }
 void standin_nccl_abort_hangs(int hangs) { abort_hangs = hangs != 0; }
+int standin_nccl_encrypted() { return encrypted ? 1 : 0; }
 int standin_nccl_communicators() { return communicators; }
 
 int ncclGetVersion(int* version) {
@@ -259,6 +262,13 @@ int ncclGetUniqueId(UniqueId* id) {
     return kSystemError;
   }
   std::thread([listener, memory] { Serve(listener, memory); }).detach();
+  return 0;
+}
+
+int ncclSetEncryption(const EncryptionConfig* config) {
+  constexpr size_t kLeastKey = 32;
+  if (config->size != sizeof *config || std::strlen(config->key) < kLeastKey) return kInvalidUsage;
+  encrypted = true;
   return 0;
 }
 

@@ -14,6 +14,8 @@ void standin_nccl_never_ready(int never);
 void standin_nccl_fail(int result);
 // ncclCommAbort does not return.
 void standin_nccl_abort_hangs(int hangs);
+// Whether somebody has asked for encryption.
+int standin_nccl_encrypted();
 // Communicators of this process that have not been destroyed or aborted.
 int standin_nccl_communicators();
 }
