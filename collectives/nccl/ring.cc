@@ -49,7 +49,7 @@ Ring::~Ring() { MUSTER_CHECK(comm_ == nullptr, "an NCCL communicator was left al
 
 Status Ring::Sum(cuda::DevicePointer memory, size_t count, DeviceCollectives::Lane lane,
                  cuda::Stream stream) {
-  auto* lanes = reinterpret_cast<void*>(memory);
+  auto* lanes = cuda::PointerOf<void>(memory);
   return Accept(library_.all_reduce.symbol,
                 library_.all_reduce.call(lanes, lanes, count, TypeOf(lane), kSum, comm_, stream));
 }

@@ -25,6 +25,13 @@ using Stream = CUstream_st*;
 using Event = CUevent_st*;
 using DevicePointer = unsigned long long;  // CUdeviceptr
 
+// The address as kernels and libraries take it: only the device can follow it.
+template <typename T>
+T* PointerOf(DevicePointer memory) {
+  return reinterpret_cast<T*>(
+      memory);  // NOLINT(performance-no-int-to-ptr): the driver has integers
+}
+
 // CUresult
 inline constexpr int kSuccess = 0;
 inline constexpr int kInvalidValue = 1;

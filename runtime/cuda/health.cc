@@ -118,7 +118,7 @@ class Check {
   std::span<const uint32_t> Answer() const {
     return {reinterpret_cast<const uint32_t*>(answer_.data()), answer_.size() / sizeof(uint32_t)};
   }
-  static uint32_t* Words(DevicePointer memory) { return reinterpret_cast<uint32_t*>(memory); }
+  static uint32_t* Words(DevicePointer memory) { return PointerOf<uint32_t>(memory); }
 
   Device& device_;
   const HealthOptions& options_;

@@ -126,7 +126,10 @@ Schedule CosineRate(double rate, uint64_t warmup, uint64_t total, double final_r
 
 Schedule StepDecayRate(double rate, uint64_t every, double factor) {
   MUSTER_CHECK(every > 0, "StepDecayRate needs a decay every 1 step or more");
-  return [=](uint64_t step) { return rate * std::pow(factor, static_cast<double>(step / every)); };
+  return [=](uint64_t step) {
+    const uint64_t decays = step / every;
+    return rate * std::pow(factor, static_cast<double>(decays));
+  };
 }
 
 std::unique_ptr<Optimizer> Sgd(const SgdOptions& options) {

@@ -106,7 +106,7 @@ TEST(Device, RunsKernels) {
   exponents[1] = 9;
   const DevicePointer memory = *device->Allocate(host.size());
   ASSERT_TRUE(device->CopyIn(memory, host, stream));
-  auto* of_device = reinterpret_cast<int16_t*>(memory);
+  auto* of_device = PointerOf<int16_t>(memory);
   ASSERT_TRUE(device->Launch(*kernel, 1, RaiseArguments{of_device, of_device + 1, 1}, stream));
   ASSERT_TRUE(device->CopyOut(host, memory, stream));
   ASSERT_TRUE(device->Record(done, stream));

@@ -35,7 +35,7 @@ class Gpu {
     const cuda::DevicePointer memory = *device_->Allocate(values.size() * sizeof(T));
     EXPECT_TRUE(device_->CopyIn(memory, std::as_bytes(std::span(values)), stream_));
     Await();
-    return reinterpret_cast<T*>(memory);
+    return cuda::PointerOf<T>(memory);
   }
 
   template <typename T>
