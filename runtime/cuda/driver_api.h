@@ -28,8 +28,8 @@ using DevicePointer = unsigned long long;  // CUdeviceptr
 // The address as kernels and libraries take it: only the device can follow it.
 template <typename T>
 T* PointerOf(DevicePointer memory) {
-  return reinterpret_cast<T*>(
-      memory);  // NOLINT(performance-no-int-to-ptr): the driver has integers
+  // The driver has integers. NOLINTNEXTLINE(performance-no-int-to-ptr)
+  return reinterpret_cast<T*>(memory);
 }
 
 // CUresult
