@@ -327,8 +327,6 @@ void Coordinator::DecidePlanned() {
   Propose(chosen, false, reason);
 }
 
-// Slots follow the wanted number; one that leaves stays until the generation without it has taken its first step: before that the
-// slowest of the others may still be reading from it how the vote has ended.
 void Coordinator::On(const SlotsOffered& event) {
   offered_ = event;
   std::ranges::sort(offered_.slots, BySlotNumber);
@@ -346,6 +344,8 @@ bool Coordinator::KnownSlot(const std::string& slot) const {
   return std::find(begin, end, slot) != end;  // "w-01" is none
 }
 
+// Slots follow the wanted number; one that leaves stays until the generation without it has taken its first step: before that the
+// slowest of the others may still be reading from it how the vote has ended.
 void Coordinator::UpdateSlots() {
   const std::vector<std::string> target = TargetSlots();
   if (target == state_.slots) return;
