@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "runtime/base/host_device.h"
 
@@ -75,6 +76,20 @@ MUSTER_HOST_DEVICE Lane Term(float value, int scale_bits) {
     return static_cast<Lane>(std::nearbyint(value * static_cast<float>(PowerOfTwo(scale_bits))));
   }
   return static_cast<Lane>(std::nearbyint(static_cast<double>(value) * PowerOfTwo(scale_bits)));
+}
+
+// Unsigned, because the sum of a step that missed is meaningless and may wrap around.
+template <typename Lane>
+MUSTER_HOST_DEVICE Lane WrappingAdd(Lane a, Lane b) {
+  using Unsigned = std::make_unsigned_t<Lane>;
+  return static_cast<Lane>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
+}
+
+// Element i of a block goes to partial sum i mod kPartials of its squares; these are added pairwise.
+inline constexpr size_t kPartials = 8;
+MUSTER_HOST_DEVICE double SumOfPartials(const double* partials) {
+  return ((partials[0] + partials[1]) + (partials[2] + partials[3])) +
+         ((partials[4] + partials[5]) + (partials[6] + partials[7]));
 }
 
 // sum x scale as a float; beyond the largest one it becomes that.

@@ -24,9 +24,11 @@ namespace muster {
 using exact::ExponentOf;
 using exact::Fits;
 using exact::kInfinityBits;
+using exact::kPartials;
 using exact::Magnitude;
 using exact::PowerOfTwo;
 using exact::ScaleBits;
+using exact::WrappingAdd;
 
 namespace {
 
@@ -50,13 +52,6 @@ int32_t LargestFiniteMagnitude(const float* values, size_t count) {
     if (bits < kInfinityBits) largest = std::max(largest, bits);
   }
   return largest;
-}
-
-// Unsigned, because the sum of a step that missed is meaningless and may wrap around.
-template <typename Lane>
-Lane WrappingAdd(Lane a, Lane b) {
-  using Unsigned = std::make_unsigned_t<Lane>;
-  return static_cast<Lane>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
 }
 
 // How to round in float and in double without a conversion: adding 1.5 x 2^mantissa pushes the
@@ -156,7 +151,6 @@ void BlockToFloat(const Lane* sum, size_t count, double scale, float* out) {
 }
 
 MUSTER_VECTORISED double BlockSumOfSquares(const float* values, size_t count) {
-  constexpr size_t kPartials = 8;
   std::array<double, kPartials> partial{};
   size_t i = 0;
   for (; i + kPartials <= count; i += kPartials) {
@@ -169,8 +163,7 @@ MUSTER_VECTORISED double BlockSumOfSquares(const float* values, size_t count) {
     const double value = values[i + j];
     partial[j] += value * value;
   }
-  return ((partial[0] + partial[1]) + (partial[2] + partial[3])) +
-         ((partial[4] + partial[5]) + (partial[6] + partial[7]));
+  return exact::SumOfPartials(partial.data());
 }
 
 template <typename Lane>

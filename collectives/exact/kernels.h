@@ -82,13 +82,11 @@ MUSTER_DEVICE void AccumulateBlock(const cuda::Block& block,
   });
   if (!fits || !is_finite || largest == 0) return;
   block.ForEach([&](int thread) {
-    using Unsigned = std::make_unsigned_t<Lane>;  // a sum that missed elsewhere may wrap around
     for (int k = 0; k < kElementsOfThread; ++k) {
       const size_t i = static_cast<size_t>(k) * cuda::Block::kThreads + thread;
       if (i >= count) continue;
       Lane& sum = arguments.sum[begin + i];
-      sum = static_cast<Lane>(static_cast<Unsigned>(sum) +
-                              static_cast<Unsigned>(Term<Lane>(values[thread].of[k], scale_bits)));
+      sum = WrappingAdd(sum, Term<Lane>(values[thread].of[k], scale_bits));
     }
   });
 }
@@ -120,7 +118,6 @@ struct SquaresArguments {
 // that of all.
 template <typename Lane>
 MUSTER_DEVICE void SquaresOfBlock(const cuda::Block& block, const SquaresArguments& arguments) {
-  constexpr int kPartials = 8;
   const Scales& scales = arguments.mean.scales;
   const size_t begin = scales.begins[block.index()];
   const size_t count = scales.begins[block.index() + 1] - begin;
@@ -134,7 +131,7 @@ MUSTER_DEVICE void SquaresOfBlock(const cuda::Block& block, const SquaresArgumen
   });
   block.Sync();
   block.ForEach([&](int thread) {
-    if (thread >= kPartials) return;
+    if (static_cast<size_t>(thread) >= kPartials) return;
     double partial = 0;
     for (size_t i = thread; i < count; i += kPartials) {
       const double value = values[i];
@@ -143,10 +140,7 @@ MUSTER_DEVICE void SquaresOfBlock(const cuda::Block& block, const SquaresArgumen
     partials[thread] = partial;
   });
   block.Sync();
-  block.Once([&] {
-    arguments.squares[block.index()] = ((partials[0] + partials[1]) + (partials[2] + partials[3])) +
-                                       ((partials[4] + partials[5]) + (partials[6] + partials[7]));
-  });
+  block.Once([&] { arguments.squares[block.index()] = SumOfPartials(partials); });
 }
 
 }  // namespace muster::exact

@@ -26,14 +26,16 @@ NcclCommunicator::~NcclCommunicator() {
 Status NcclCommunicator::Sum(cuda::DevicePointer memory, size_t count, Lane lane,
                              cuda::Stream stream) {
   if (alone_) return {};
-  if (!ring_ || host_->revoked()) return End(UntilRevoked("")());
-  Status queued = ring_->Sum(memory, count, lane, stream);
-  if (queued) queued = ring_->AwaitReady(UntilRevoked("NCCL has not queued a sum"));
-  return queued ? queued : End(std::move(queued));
+  if (!ring_) return Aborted();
+  const GoOn go_on = UntilRevoked("NCCL has not queued a sum");
+  Status queued = go_on();
+  if (queued) queued = ring_->Sum(memory, count, lane, stream);
+  if (queued) queued = ring_->AwaitReady(go_on);
+  return queued ? queued : End(queued.error());
 }
 
 Status NcclCommunicator::Await(cuda::Event event) {
-  if (!alone_ && !ring_) return End({});
+  if (!alone_ && !ring_) return Aborted();
   const GoOn go_on = UntilRevoked("the sums of " + device_.facts().ToString() + " have not ended");
   Status done = host_->Barrier([&]() -> Result<bool> {
     MUSTER_ASSIGN(const bool is_done, device_.IsDone(event));
@@ -43,7 +45,7 @@ Status NcclCommunicator::Await(cuda::Event event) {
     return false;
   });
   if (done) return done;
-  done = End(std::move(done));
+  done = End(done.error());
   undertaker_->AwaitQuiet(event);
   return done;
 }
@@ -51,19 +53,21 @@ Status NcclCommunicator::Await(cuda::Event event) {
 GoOn NcclCommunicator::UntilRevoked(std::string what) const {
   return [this, what = std::move(what),
           deadline = MonotonicNow() + operation_timeout_]() -> Status {
-    if (host_->revoked()) {
-      return Err(Code::kAborted, "generation {} was revoked: {}", generation(), revoke_reason());
-    }
+    if (host_->revoked()) return Aborted();
     if (MonotonicNow() < deadline) return {};
     return Err(Code::kDeadlineExceeded, "{} within {:.1f} s", what, Seconds(operation_timeout_));
   };
 }
 
 // Nothing that was queued here goes on afterwards. What NCCL or a device says is the end of the generation, as a lost peer is.
-Status NcclCommunicator::End(Status failed) {
-  if (!failed) host_->Revoke(failed.error().message);
+Status NcclCommunicator::End(const Error& error) {
+  host_->Revoke(error.message);
   if (ring_) undertaker_->End(std::move(ring_));
-  if (!failed && failed.error().code != Code::kUnavailable) return failed;
+  if (error.code != Code::kUnavailable) return tl::unexpected(error);
+  return Aborted();
+}
+
+tl::unexpected<Error> NcclCommunicator::Aborted() const {
   return Err(Code::kAborted, "generation {} was revoked: {}", generation(), revoke_reason());
 }
 

@@ -70,7 +70,8 @@ class NcclCommunicator : public Communicator, public DeviceCollectives {
 
  private:
   GoOn UntilRevoked(std::string what) const;
-  Status End(Status failed);
+  Status End(const Error& error);
+  tl::unexpected<Error> Aborted() const;
 
   const std::unique_ptr<Communicator> host_;
   std::unique_ptr<Ring> ring_;  // null: there is none, or it has been ended

@@ -24,18 +24,14 @@ Result<Library> Library::LoadOnce() {
                     "install libnccl2, or name the file in MUSTER_LIBNCCL");
   }
   Library nccl;
-  const char* missing = nullptr;
-  nccl.ForEach([&](auto& function) {
-    function.FindIn(*library);
-    if (function.call == nullptr) missing = function.symbol;
-  });
+  const bool complete = FindFunctions(*library, nccl);
   nccl.comm_init_rank_scalable.FindIn(*library);
   nccl.set_encryption.FindIn(*library);
   nccl.get_error_string_ =
       reinterpret_cast<const char* (*)(int)>(library->Find("ncclGetErrorString"));
   nccl.get_last_error_ = reinterpret_cast<const char* (*)(Comm)>(library->Find("ncclGetLastError"));
   if (nccl.get_version.call != nullptr) (void)nccl.get_version.call(&nccl.version_);
-  if (missing != nullptr || nccl.version_ < kLeastVersion) {
+  if (!complete || nccl.version_ < kLeastVersion) {
     return WithHint(Err(Code::kFailedPrecondition, "{} is NCCL {}, Muster needs {}",
                         library->name(), VersionText(nccl.version_), VersionText(kLeastVersion)),
                     "install a newer libnccl2, or name another file in MUSTER_LIBNCCL");

@@ -38,4 +38,15 @@ struct LibraryFunction {
   }
 };
 
+// Finds the functions that `api.ForEach` goes through; false if one of them is missing.
+template <typename Api>
+bool FindFunctions(const SharedLibrary& library, Api& api) {
+  bool complete = true;
+  api.ForEach([&](auto& function) {
+    function.FindIn(library);
+    complete = complete && function.call != nullptr;
+  });
+  return complete;
+}
+
 }  // namespace muster

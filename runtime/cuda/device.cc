@@ -4,6 +4,8 @@
 #include <limits>
 #include <thread>
 
+#include "runtime/cuda/block.h"
+
 namespace muster::cuda {
 
 namespace {
@@ -104,24 +106,25 @@ Result<std::span<std::byte>> Device::AllocateHost(size_t bytes) {
   return std::span(static_cast<std::byte*>(memory), bytes);
 }
 
-Result<Stream> Device::MakeStream() {
-  Stream stream = nullptr;
-  MUSTER_TRY(driver_.Do(driver_.stream_create, &stream, kStreamNonBlocking));
+template <typename Handle>
+Result<Handle> Device::Make(const LibraryFunction<Handle*, unsigned>& create, unsigned flags,
+                            std::vector<Handle>& made) {
+  Handle handle = nullptr;
+  MUSTER_TRY(driver_.Do(create, &handle, flags));
   std::lock_guard lock(mutex_);
-  streams_.push_back(stream);
-  return stream;
+  made.push_back(handle);
+  return handle;
+}
+
+Result<Stream> Device::MakeStream() {
+  return Make(driver_.stream_create, kStreamNonBlocking, streams_);
 }
 
 Result<Event> Device::MakeEvent() {
-  Event event = nullptr;
-  MUSTER_TRY(driver_.Do(driver_.event_create, &event, kEventDisableTiming));
-  std::lock_guard lock(mutex_);
-  events_.push_back(event);
-  return event;
+  return Make(driver_.event_create, kEventDisableTiming, events_);
 }
 
-Result<Kernel> Device::FindKernel(const KernelImage& image, const std::string& name,
-                                  unsigned threads) {
+Result<Function> Device::FindKernel(const KernelImage& image, const std::string& name) {
   std::lock_guard lock(mutex_);
   auto loaded =
       std::ranges::find(modules_, image.data, [](const auto& module) { return module.first; });
@@ -138,9 +141,8 @@ Result<Kernel> Device::FindKernel(const KernelImage& image, const std::string& n
     modules_.emplace_back(image.data, module);
     loaded = modules_.end() - 1;
   }
-  Kernel kernel{nullptr, threads};
-  MUSTER_TRY(
-      driver_.Do(driver_.module_get_function, &kernel.function, loaded->second, name.c_str()));
+  Function kernel = nullptr;
+  MUSTER_TRY(driver_.Do(driver_.module_get_function, &kernel, loaded->second, name.c_str()));
   return kernel;
 }
 
@@ -169,14 +171,14 @@ Status Device::Wait(Stream stream, Event event) const {
   return driver_.Do(driver_.stream_wait_event, stream, event, 0U);
 }
 
-Status Device::LaunchWith(const Kernel& kernel, size_t blocks, void** parameters,
-                          Stream stream) const {
+Status Device::LaunchWith(Function kernel, size_t blocks, void** parameters, Stream stream) const {
   if (blocks == 0) return {};
   if (blocks > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
     return Err(Code::kInvalidArgument, "{} blocks for a kernel", blocks);
   }
-  return driver_.Do(driver_.launch_kernel, kernel.function, static_cast<unsigned>(blocks), 1U, 1U,
-                    kernel.threads, 1U, 1U, 0U, stream, parameters, nullptr);
+  return driver_.Do(driver_.launch_kernel, kernel, static_cast<unsigned>(blocks), 1U, 1U,
+                    static_cast<unsigned>(Block::kThreads), 1U, 1U, 0U, stream, parameters,
+                    nullptr);
 }
 
 Result<bool> Device::IsDone(Event event) const {

@@ -41,11 +41,6 @@ struct KernelImage {
   const unsigned char* data = nullptr;
 };
 
-struct Kernel {
-  Function function = nullptr;
-  unsigned threads = 0;  // of a block
-};
-
 class Device {
  public:
   // Errors: those of Driver::Load, kNotFound (no such device), kResourceExhausted (no memory for a context).
@@ -68,7 +63,7 @@ class Device {
   Result<Stream> MakeStream();
   Result<Event> MakeEvent();
   // Kernel `name` of `image`. Errors: kFailedPrecondition (the image has nothing for this device).
-  Result<Kernel> FindKernel(const KernelImage& image, const std::string& name, unsigned threads);
+  Result<Function> FindKernel(const KernelImage& image, const std::string& name);
 
   // --- Queued on `stream`; they return before it is done. Host memory must stay as it is until then. ---
   Status CopyIn(DevicePointer to, std::span<const std::byte> from, Stream stream) const;
@@ -77,10 +72,9 @@ class Device {
   Status Zero(DevicePointer memory, size_t bytes, Stream stream) const;
   Status Record(Event event, Stream stream) const;
   Status Wait(Stream stream, Event event) const;  // what is queued from now on waits for the event
-  // `arguments` is what the kernel takes, by value.
+  // So many blocks of Block::kThreads. `arguments` is what the kernel takes, by value.
   template <typename Arguments>
-  Status Launch(const Kernel& kernel, size_t blocks, const Arguments& arguments,
-                Stream stream) const {
+  Status Launch(Function kernel, size_t blocks, const Arguments& arguments, Stream stream) const {
     void* parameters[] = {const_cast<Arguments*>(&arguments)};
     return LaunchWith(kernel, blocks, parameters, stream);
   }
@@ -93,7 +87,10 @@ class Device {
  private:
   Device(const Driver& driver, DeviceFacts facts, Context context)
       : driver_(driver), facts_(std::move(facts)), context_(context) {}
-  Status LaunchWith(const Kernel& kernel, size_t blocks, void** parameters, Stream stream) const;
+  template <typename Handle>
+  Result<Handle> Make(const LibraryFunction<Handle*, unsigned>& create, unsigned flags,
+                      std::vector<Handle>& made);
+  Status LaunchWith(Function kernel, size_t blocks, void** parameters, Stream stream) const;
 
   const Driver& driver_;
   const DeviceFacts facts_;

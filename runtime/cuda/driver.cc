@@ -23,15 +23,11 @@ Result<Driver> Driver::LoadOnce() {
         "install the driver of this machine's GPU");
   }
   Driver driver;
-  const char* missing = nullptr;
-  driver.ForEach([&](auto& function) {
-    function.FindIn(*library);
-    if (function.call == nullptr) missing = function.symbol;
-  });
+  const bool complete = FindFunctions(*library, driver);
   if (driver.driver_get_version.call != nullptr) {
     (void)driver.driver_get_version.call(&driver.version_);
   }
-  if (missing != nullptr || driver.version_ < kLeastVersion) {
+  if (!complete || driver.version_ < kLeastVersion) {
     return WithHint(Err(Code::kFailedPrecondition,
                         "the NVIDIA driver is for CUDA {}, Muster needs one for CUDA {}",
                         VersionText(driver.version_), VersionText(kLeastVersion)),

@@ -40,9 +40,9 @@ class Check {
   Status Prepare() {
     MUSTER_ASSIGN(stream_, device_.MakeStream());
     MUSTER_ASSIGN(done_, device_.MakeEvent());
-    MUSTER_ASSIGN(write_, device_.FindKernel(kHealthKernels, "health_write", Block::kThreads));
-    MUSTER_ASSIGN(check_, device_.FindKernel(kHealthKernels, "health_check", Block::kThreads));
-    MUSTER_ASSIGN(compute_, device_.FindKernel(kHealthKernels, "health_compute", Block::kThreads));
+    MUSTER_ASSIGN(write_, device_.FindKernel(kHealthKernels, "health_write"));
+    MUSTER_ASSIGN(check_, device_.FindKernel(kHealthKernels, "health_check"));
+    MUSTER_ASSIGN(compute_, device_.FindKernel(kHealthKernels, "health_compute"));
     MUSTER_ASSIGN(words_, device_.Allocate(blocks_ * kBlockBytes));
     MUSTER_ASSIGN(copy_, device_.Allocate(blocks_ * kBlockBytes));
     MUSTER_ASSIGN(results_, device_.Allocate(kComputeBlocks * Block::kThreads * sizeof(uint32_t)));
@@ -125,7 +125,7 @@ class Check {
   const size_t blocks_;  // of each half of the memory
   Stream stream_ = nullptr;
   Event done_ = nullptr;
-  Kernel write_, check_, compute_;
+  Function write_ = nullptr, check_ = nullptr, compute_ = nullptr;
   DevicePointer words_ = 0, copy_ = 0, results_ = 0, wrong_ = 0;
   std::span<std::byte> answer_;
 };

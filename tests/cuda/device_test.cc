@@ -3,12 +3,11 @@
 
 #include <gmock/gmock.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "runtime/train/cuda/step_image.h"
 #include "runtime/train/cuda/step_kernels.h"
-#include "tests/cuda/standin_driver.h"
+#include "tests/cuda/standins.h"
 
 namespace muster::cuda {
 namespace {
@@ -17,14 +16,7 @@ using testing::HasSubstr;
 
 constexpr int kEccUncorrectable = 214;
 
-template <typename F>
-F* StandinFunction(const std::string& name) {
-  auto library = SharedLibrary::Open({std::getenv("MUSTER_LIBCUDA")});
-  EXPECT_TRUE(library);
-  return reinterpret_cast<F*>(library->Find(name));
-}
-
-void Hold(bool hold) { StandinFunction<decltype(standin_hold)>("standin_hold")(hold ? 1 : 0); }
+void Hold(bool hold) { ToDriver<decltype(standin_hold)>("standin_hold")(hold ? 1 : 0); }
 
 std::unique_ptr<Device> OpenDevice() {
   auto device = Device::Open(0);
@@ -57,7 +49,7 @@ TEST(Device, SaysWhoseMemoryIsFull) {
 }
 
 TEST(Device, FreesWhatItHasGivenOut) {
-  const auto in_use = StandinFunction<decltype(standin_memory_in_use)>("standin_memory_in_use");
+  const auto in_use = ToDriver<decltype(standin_memory_in_use)>("standin_memory_in_use");
   {
     const auto device = OpenDevice();
     ASSERT_TRUE(device->Allocate(1000));
@@ -98,7 +90,7 @@ TEST(Device, RunsKernels) {
   const auto device = OpenDevice();
   const Stream stream = *device->MakeStream();
   const Event done = *device->MakeEvent();
-  const auto kernel = device->FindKernel(kStepKernels, "raise_exponents", Block::kThreads);
+  const auto kernel = device->FindKernel(kStepKernels, "raise_exponents");
   ASSERT_TRUE(kernel) << kernel.error().ToString();
   const auto host = *device->AllocateHost(2 * sizeof(int16_t));
   auto* exponents = reinterpret_cast<int16_t*>(host.data());
@@ -124,7 +116,7 @@ TEST(Device, IsGivenKernelsThatWereCompiled) {
 
 TEST(Device, NamesAKernelThatIsNotThere) {
   const auto device = OpenDevice();
-  const auto kernel = device->FindKernel(kStepKernels, "no_such_kernel", Block::kThreads);
+  const auto kernel = device->FindKernel(kStepKernels, "no_such_kernel");
   ASSERT_FALSE(kernel);
   EXPECT_THAT(kernel.error().message, HasSubstr("CUDA_ERROR_NOT_FOUND"));
 }
@@ -135,7 +127,7 @@ TEST(DeviceThatBreaks, SaysSoWhenItIsAskedForResults) {
   const Stream stream = *device->MakeStream();
   const Event done = *device->MakeEvent();
   const DevicePointer memory = *device->Allocate(64);
-  StandinFunction<decltype(standin_fail)>("standin_fail")(kEccUncorrectable);
+  ToDriver<decltype(standin_fail)>("standin_fail")(kEccUncorrectable);
   Hold(true);
   ASSERT_TRUE(device->Zero(memory, 64, stream));
   ASSERT_TRUE(device->Record(done, stream));

@@ -3,10 +3,7 @@
 
 #include <gmock/gmock.h>
 
-#include <cstdlib>
-
-#include "runtime/base/shared_library.h"
-#include "tests/cuda/standin_driver.h"
+#include "tests/cuda/standins.h"
 
 namespace muster {
 namespace {
@@ -28,9 +25,7 @@ TEST(Gpus, AreListedWithTheirHealthAndNccl) {
 }
 
 TEST(Gpus, ThatAreSickAreNamed) {
-  auto driver = SharedLibrary::Open({std::getenv("MUSTER_LIBCUDA")});
-  ASSERT_TRUE(driver);
-  reinterpret_cast<decltype(&standin_spoil)>(driver->Find("standin_spoil"))("health_write");
+  ToDriver<decltype(standin_spoil)>("standin_spoil")("health_write");
   const auto findings = CheckGpus(kBrief);
   EXPECT_FALSE(findings[0].ok);
   EXPECT_THAT(findings[0].detail, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB) is not in order"));

@@ -3,21 +3,12 @@
 
 #include <gmock/gmock.h>
 
-#include <cstdlib>
-
-#include "tests/cuda/standin_driver.h"
+#include "tests/cuda/standins.h"
 
 namespace muster::cuda {
 namespace {
 
 using testing::HasSubstr;
-
-template <typename F>
-F* StandinFunction(const char* name) {
-  auto library = SharedLibrary::Open({std::getenv("MUSTER_LIBCUDA")});
-  EXPECT_TRUE(library);
-  return reinterpret_cast<F*>(library->Find(name));
-}
 
 class HealthOfADevice : public testing::Test {
  protected:
@@ -28,11 +19,9 @@ class HealthOfADevice : public testing::Test {
     return health ? Error{} : health.error();
   }
   static void Spoil(const char* kernel) {
-    StandinFunction<decltype(standin_spoil)>("standin_spoil")(kernel);
+    ToDriver<decltype(standin_spoil)>("standin_spoil")(kernel);
   }
-  static void Hold(bool hold) {
-    StandinFunction<decltype(standin_hold)>("standin_hold")(hold ? 1 : 0);
-  }
+  static void Hold(bool hold) { ToDriver<decltype(standin_hold)>("standin_hold")(hold ? 1 : 0); }
 
   HealthOptions options_{.memory_bytes = 1 << 20, .rounds = 32, .timeout = std::chrono::minutes(1)};
   std::unique_ptr<Device> device_ = std::move(*Device::Open(0));

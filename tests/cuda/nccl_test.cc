@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <latch>
 #include <numeric>
 #include <thread>
@@ -12,8 +11,7 @@
 #include "collectives/host/host.h"
 #include "collectives/inproc/inproc.h"
 #include "runtime/base/log.h"
-#include "tests/cuda/standin_driver.h"
-#include "tests/cuda/standin_nccl.h"
+#include "tests/cuda/standins.h"
 
 namespace muster {
 namespace {
@@ -23,14 +21,7 @@ using Lane = DeviceCollectives::Lane;
 
 constexpr int kRemoteError = 6;
 
-template <typename F>
-F* StandinFunction(const char* library, const char* name) {
-  auto loaded = SharedLibrary::Open({std::getenv(library)});
-  EXPECT_TRUE(loaded);
-  return reinterpret_cast<F*>(loaded->Find(name));
-}
-
-#define STANDIN_NCCL(name) StandinFunction<decltype(name)>("MUSTER_LIBNCCL", #name)
+#define STANDIN_NCCL(name) ToNccl<decltype(name)>(#name)
 
 class World {
  public:

@@ -49,7 +49,7 @@ class Gpu {
 
   template <typename Arguments>
   void Run(const std::string& name, size_t blocks, const Arguments& arguments) {
-    const auto kernel = device_->FindKernel(kStepKernels, name, cuda::Block::kThreads);
+    const auto kernel = device_->FindKernel(kStepKernels, name);
     ASSERT_TRUE(kernel) << kernel.error().ToString();
     ASSERT_TRUE(device_->Launch(*kernel, blocks, arguments, stream_));
   }
