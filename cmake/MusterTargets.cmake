@@ -124,9 +124,9 @@ function(muster_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
-# muster_on_standins(NAME): the test finds a CUDA driver and an NCCL that need no GPU (tests/cuda).
+# muster_on_standins(NAME): the test finds a CUDA driver and NCCL and cuBLAS that need no GPU (tests/cuda).
+set(muster_standins "MUSTER_LIBCUDA=$<TARGET_FILE:cuda_standin>;MUSTER_LIBNCCL=$<TARGET_FILE:nccl_standin>;MUSTER_LIBCUBLAS=$<TARGET_FILE:cublas_standin>")
 function(muster_on_standins name)
-  add_dependencies(${name} cuda_standin nccl_standin)
-  set_tests_properties(${name} PROPERTIES ENVIRONMENT
-    "MUSTER_LIBCUDA=$<TARGET_FILE:cuda_standin>;MUSTER_LIBNCCL=$<TARGET_FILE:nccl_standin>")
+  add_dependencies(${name} cuda_standin nccl_standin cublas_standin)
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${muster_standins}")
 endfunction()

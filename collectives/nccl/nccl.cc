@@ -11,6 +11,9 @@ namespace muster {
 namespace nccl {
 namespace {
 
+// Before the address of the host backend, so that a process without NCCL is told from one with it.
+const std::string kAddressPrefix = "nccl+";
+
 class NcclBackend : public Backend {
  public:
   NcclBackend(const Library& library, std::unique_ptr<Backend> host, cuda::Device& device,
@@ -30,13 +33,23 @@ class NcclBackend : public Backend {
   }
 
   std::string name() const override { return "nccl"; }
-  std::string address() const override { return host_->address(); }
+  std::string address() const override { return kAddressPrefix + host_->address(); }
   Result<std::span<std::byte>> Allocate(size_t bytes) override { return host_->Allocate(bytes); }
 
   Result<std::unique_ptr<Communicator>> Connect(const ConnectRequest& request,
                                                 std::stop_token stop) override {
     MUSTER_TRY(device_.Use());
-    MUSTER_ASSIGN(std::unique_ptr<Communicator> host, host_->Connect(request, stop));
+    ConnectRequest of_host = request;
+    for (Peer& peer : of_host.peers) {
+      if (!peer.address.starts_with(kAddressPrefix)) {
+        return WithHint(
+            Err(Code::kFailedPrecondition, "{} has no NCCL, but {} has", peer.id,
+                request.peers[static_cast<size_t>(request.rank)].id),
+            "all workers of a job need the same image and devices; or use --collectives host");
+      }
+      peer.address.erase(0, kAddressPrefix.size());
+    }
+    MUSTER_ASSIGN(std::unique_ptr<Communicator> host, host_->Connect(of_host, stop));
     const std::stop_callback revoke(stop, [connected = host.get()] {
       connected->Revoke("another generation is being prepared");
     });

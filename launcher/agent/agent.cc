@@ -55,6 +55,7 @@ std::vector<std::string> WorkerEnvironment(const JobFolder& folder, const JobSpe
       fmt::format("MUSTER_INCARNATION={}", incarnation),
       "MUSTER_REDUCE=" + spec.reduce,
       "MUSTER_COLLECTIVES=" + spec.collectives,
+      "MUSTER_DEVICE=" + spec.device,
       "MUSTER_LISTEN=" + place.listen_address,
       "MUSTER_CHECKPOINT=" + spec.checkpoint.string(),
       fmt::format("MUSTER_CHECKPOINT_EVERY={}", spec.checkpoint_every),

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/job/fields.h"
+#include "runtime/base/device_choice.h"
 #include "runtime/base/files.h"
 
 namespace muster {
@@ -84,7 +85,11 @@ Status JobSpec::Validate() const {
   MUSTER_TRY(CheckRange("max_workers", max_workers, 1, kMaxWorkers));
   MUSTER_TRY(CheckRange("min_workers", min_workers, 1, max_workers));
   MUSTER_TRY(CheckOneOf("reduce", reduce, {"exact", "float"}));
-  MUSTER_TRY(CheckOneOf("collectives", collectives, {"auto", "host"}));
+  MUSTER_TRY(CheckOneOf("collectives", collectives, {"auto", "host", "nccl"}));
+  if (!DeviceChoice::Parse(device)) {
+    return Err(Code::kInvalidArgument,
+               "device is \"{}\", it must be one of: auto, cpu, cuda, cuda:N", device);
+  }
   if (!checkpoint.empty()) MUSTER_TRY(CheckAbsolute("checkpoint", checkpoint));
   if (resume && checkpoint.empty()) {
     return Err(Code::kInvalidArgument, "resume needs a checkpoint folder");
@@ -106,6 +111,7 @@ std::string JobSpec::ToJson() const {
                        {"max_workers", max_workers},
                        {"reduce", reduce},
                        {"collectives", collectives},
+                       {"device", device},
                        {"checkpoint", checkpoint.string()},
                        {"checkpoint_every", checkpoint_every},
                        {"resume", resume},
@@ -136,6 +142,7 @@ Result<JobSpec> JobSpec::FromJson(std::string_view text) {
     object.at("max_workers").get_to(spec.max_workers);
     object.at("reduce").get_to(spec.reduce);
     object.at("collectives").get_to(spec.collectives);
+    if (object.contains("device")) object.at("device").get_to(spec.device);
     spec.checkpoint = object.at("checkpoint").get<std::string>();
     object.at("checkpoint_every").get_to(spec.checkpoint_every);
     object.at("resume").get_to(spec.resume);

@@ -54,7 +54,8 @@ struct JobSpec {
   int min_workers = 1;
   int max_workers = 1;               // slots that are started; 1 to kMaxWorkers
   std::string reduce = "exact";      // exact | float
-  std::string collectives = "auto";  // auto | host
+  std::string collectives = "auto";  // auto | host | nccl
+  std::string device = "auto";       // auto | cpu | cuda | cuda:N, of a worker
   std::filesystem::path checkpoint;  // absolute folder; empty: no checkpoints
   uint64_t checkpoint_every = 100;  // steps between checkpoints; 0: only when the job ends or stops
   bool resume = false;              // start from the newest good checkpoint; needs `checkpoint`

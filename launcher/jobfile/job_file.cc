@@ -117,7 +117,7 @@ std::optional<WorkerRange> JobFile::TotalWorkers() const {
 bool JobFile::operator==(const JobFile& other) const {
   const auto all = [](const JobFile& job) {
     return std::tie(job.name, job.platform, job.program, job.image, job.environment, job.workers,
-                    job.pools, job.collectives, job.reduce, job.checkpoint,
+                    job.pools, job.collectives, job.device, job.reduce, job.checkpoint,
                     job.heartbeat_timeout_ms, job.step_timeout_ms, job.start_timeout_ms, job.files);
   };
   return all(*this) == all(other);
@@ -158,6 +158,7 @@ std::string ToJson(const JobFile& job) {
   if (job.workers) object["workers"] = RangeText(*job.workers);
   for (const Pool& pool : job.pools) object["pools"].push_back(PoolJson(pool));
   Put(object, "collectives", job.collectives);
+  Put(object, "device", job.device);
   Put(object, "reduce", job.reduce);
   if (job.checkpoint) {
     Json& checkpoint = object["checkpoint"] = {{"dir", job.checkpoint->dir}};

@@ -67,6 +67,7 @@ struct JobFile {
   std::optional<WorkerRange> workers;  // excludes `pools`
   std::vector<Pool> pools;
   std::optional<std::string> collectives;  // auto | host | nccl | mpi
+  std::optional<std::string> device;       // auto | cpu | cuda | cuda:N
   std::optional<std::string> reduce;       // exact | float
   std::optional<CheckpointRequest> checkpoint;
   std::optional<int> heartbeat_timeout_ms;

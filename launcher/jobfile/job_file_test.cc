@@ -39,6 +39,7 @@ pools:
     device: cpu
     growth: step 2
 collectives: host
+device: cuda:3
 reduce: float
 checkpoint: {dir: ckpt, every_steps: 7, resume: true}
 heartbeat_timeout_ms: 1000
@@ -74,6 +75,7 @@ TEST(JobFile, ReadsEveryKey) {
   EXPECT_EQ(job->pools.at(0), big);
   EXPECT_EQ(job->pools.at(1).growth, (Growth{Growth::Mode::kStep, 2}));
   EXPECT_EQ(job->collectives, "host");
+  EXPECT_EQ(job->device, "cuda:3");
   EXPECT_EQ(job->reduce, "float");
   EXPECT_EQ(job->checkpoint, (CheckpointRequest{"ckpt", 7, true}));
   EXPECT_EQ(job->heartbeat_timeout_ms, 1000);
@@ -141,12 +143,13 @@ TEST(JobFile, NamesEachMistakeWithItsPlaceAndWhatWasMeant) {
       {"checkpoint: {dir: c, resume: yes}\n",
        "f:1:30: checkpoint.resume is \"yes\", it must be true or false"},
       {"checkpoint: {dir: \"\"}\n", "f:1:19: checkpoint.dir is \"\", it must not be empty"},
+      {"device: tpu\n", "f:1:9: device is \"tpu\", it must be auto, cpu, cuda or cuda:N"},
       {"heartbeat_timeout_ms: 99\n",
        "f:1:23: heartbeat_timeout_ms is 99, it must be a whole number from 100 to 600000"},
       {"- a\n",
        "f:1:1: the job is a list, it must be a mapping with the keys name, platform, program, "
-       "image, environment, workers, pools, collectives, reduce, checkpoint, "
-       "heartbeat_timeout_ms, step_timeout_ms, start_timeout_ms, files"},
+       "image, environment, workers, pools, collectives, device, reduce, "
+       "checkpoint, heartbeat_timeout_ms, step_timeout_ms, start_timeout_ms, files"},
   };
   for (const auto& [text, errors] : cases) EXPECT_EQ(Errors(text), errors) << text;
 }

@@ -82,6 +82,7 @@ class Generator {
       for (int i = 0, count = Int(0, 3); i < count; ++i) job.pools.push_back(MakePool(i));
     }
     if (Coin()) job.collectives = One<std::string>({"auto", "host", "nccl", "mpi"});
+    if (Coin()) job.device = One<std::string>({"auto", "cpu", "cuda", "cuda:1"});
     if (Coin()) job.reduce = One<std::string>({"exact", "float"});
     if (Coin()) {
       job.checkpoint = CheckpointRequest{fmt::format("d{}", Text()), {}, {}};

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "launcher/jobfile/scalars.h"
+#include "runtime/base/device_choice.h"
 
 namespace muster {
 namespace {
@@ -30,6 +31,10 @@ std::string JobName(const std::string& text) {
 }
 
 std::string NotEmpty(const std::string& text) { return text.empty() ? "it must not be empty" : ""; }
+
+std::string DeviceName(const std::string& text) {
+  return DeviceChoice::Parse(text) ? "" : "it must be auto, cpu, cuda or cuda:N";
+}
 
 std::string VariableName(const std::string& text) {
   const bool plain = !text.empty() && OnlyOf(text, {kLower, kUpper, kDigits, "_"});
@@ -252,6 +257,7 @@ JobFile ReadJob(const DocumentNode& root, Findings& findings) {
   job.workers = top.Workers("workers");
   ReadPools(top, job);
   job.collectives = top.Choice("collectives");
+  job.device = top.Text("device", DeviceName);
   job.reduce = top.Choice("reduce");
   if (auto checkpoint = top.Sub("checkpoint")) {
     job.checkpoint =

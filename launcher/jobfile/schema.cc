@@ -117,8 +117,13 @@ std::vector<Field> MakeFields() {
       {.path = "collectives",
        .kind = Kind::kChoice,
        .standard = "auto",
-       .help = "how gradients are summed; nccl and mpi are not in this version",
+       .help = "how gradients are summed; auto: by nccl between GPUs, if it is installed; mpi is "
+               "not in this version",
        .choices = {"auto", "host", "nccl", "mpi"}},
+      {.path = "device",
+       .standard = "auto",
+       .help = "what workers compute on: auto, cpu, cuda or cuda:N; auto: a GPU, if there is one "
+               "and the program can"},
       {.path = "reduce",
        .kind = Kind::kChoice,
        .standard = "exact",

@@ -96,6 +96,7 @@ class Coordinator {
 
   // coordinator_agents.cc
   bool ExitEndsJob(const WorkerExited& event);
+  bool CanDoWithout(const std::string& slot) const;
   void CountCrash(const WorkerExited& event);
   bool KnownSlot(const std::string& slot) const;
   bool Needless(const std::string& slot) const;

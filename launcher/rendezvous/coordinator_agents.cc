@@ -16,6 +16,16 @@ std::string ExitSentence(const std::string& slot, int exit_code, int signal) {
                      : fmt::format("{} exited with code {}", slot, exit_code);
 }
 
+// ": error: cuda:1 is not in order", the last line of a worker that ended by itself and not well; else nothing.
+std::string LastWords(const WorkerExited& event) {
+  constexpr size_t kMost = 300;
+  if (event.signal != 0 || event.exit_code == 0) return "";
+  std::string_view text = event.last_output;
+  text = text.substr(0, text.find_last_not_of("\r\n") + 1);
+  text = text.substr(text.find_last_of('\n') + 1);
+  return text.empty() || text.size() > kMost ? "" : fmt::format(": {}", text);
+}
+
 }  // namespace
 
 // A slot that the platform has made may be heard of by its agent first.
@@ -67,7 +77,7 @@ void Coordinator::On(const WorkerExited& event) {
     return;
   }
   const std::string sentence = ExitSentence(event.slot, event.exit_code, event.signal);
-  Emit("worker-exited", sentence);
+  Emit("worker-exited", sentence + LastWords(event));
   Lose(event.slot, sentence, active_dead_ ? first_sign_ : now_);
   CountCrash(event);
   if (event.exit_code == 0 && !worker.slot_failed && !finished_) {
@@ -104,6 +114,14 @@ bool Coordinator::ExitEndsJob(const WorkerExited& event) {
   return finished_;
 }
 
+// Whether others train, or are enough to begin.
+bool Coordinator::CanDoWithout(const std::string& slot) const {
+  if (state_.active) return state_.active->members.size() > (InActive(slot) ? 1 : 0);
+  const auto usable = std::ranges::count_if(
+      workers_, [&](const auto& entry) { return entry.first != slot && Usable(entry.second); });
+  return usable >= Quorum();
+}
+
 void Coordinator::CountCrash(const WorkerExited& event) {
   Worker& worker = workers_[event.slot];
   const bool hung = std::exchange(worker.restart_sent, false);  // it was killed for that
@@ -112,13 +130,11 @@ void Coordinator::CountCrash(const WorkerExited& event) {
   int& count = killed ? worker.kills : worker.exits;
   if (++count < (killed ? options_.kill_limit : options_.crash_limit)) return;
   const std::string sentence =
-      fmt::format("{}, {} times in a row without committing a step",
+      fmt::format("{}, {} times in a row without committing a step{}",
                   hung ? fmt::format("{} hung and was ended", event.slot)
                        : ExitSentence(event.slot, event.exit_code, event.signal),
-                  count);
-  const bool others_train =
-      state_.active && state_.active->members.size() > (InActive(event.slot) ? 1 : 0);
-  if (!others_train) {
+                  count, LastWords(event));
+  if (!CanDoWithout(event.slot)) {
     Finish(Phase::kFailed, 3, sentence);
     return;
   }

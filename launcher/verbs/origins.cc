@@ -28,6 +28,7 @@ std::string InFile(const JobFile& file, const std::string& place) {
     return ShellQuote(words);
   }
   if (place == "collectives") return TextOf(file.collectives);
+  if (place == "device") return TextOf(file.device);
   if (place == "reduce") return TextOf(file.reduce);
   if (place == "checkpoint.dir") return checkpoint.dir;
   if (place == "checkpoint.every_steps") return TextOf(checkpoint.every_steps);
@@ -54,6 +55,7 @@ std::vector<Origin> Origins(const Request& request, const JobSpec& spec,
       {"program", "", ShellQuote(spec.argv)},
       {workers, "workers", RangeText({spec.min_workers, spec.max_workers})},
       {"collectives", "collectives", spec.collectives},
+      {"device", "device", spec.device},
       {"reduce", "reduce", spec.reduce},
   };
   if (!spec.checkpoint.empty()) {

@@ -18,6 +18,7 @@
 #include "launcher/verbs/run.h"
 #include "launcher/verbs/shipping.h"
 #include "launcher/verbs/text.h"
+#include "runtime/base/device_choice.h"
 #include "runtime/state/checkpoint.h"
 
 namespace muster {
@@ -28,7 +29,11 @@ namespace fs = std::filesystem;
 constexpr int kMostDefaultWorkers = 4;
 constexpr int64_t kMostSteps = 1'000'000'000'000;
 
-int DefaultWorkers() {
+// One for every GPU that is asked for, else for every core.
+int DefaultWorkers(const std::string& device) {
+  if (device == "cuda") {
+    if (const auto devices = cuda::ListDevices()) return static_cast<int>(devices->size());
+  }
   cpu_set_t cores;
   CPU_ZERO(&cores);
   const int count = ::sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
@@ -57,25 +62,47 @@ Status CheckPlatform(const Request& request, PlanFor purpose) {
       "leave --platform out");
 }
 
-// What the contract names and this version does not have.
-Status CheckCollectives(const Request& request) {
-  const std::string collectives = request.HasFlag("collectives")
-                                      ? request.flags().Get("collectives")
-                                      : request.file().collectives.value_or("auto");
-  if (collectives == "nccl" && !IsForKubernetes(request.flags()).value_or(false)) {
-    if (const Status gpus = FindGpus(); !gpus) {
-      return WithHint(Err(gpus.error().code, "{} nccl: {}",
-                          request.NameOf("collectives", "collectives"), gpus.error().message),
-                      fmt::format("{}; or use host, and train on the CPU", gpus.error().hint));
-    }
-  }
-  if (collectives == "nccl" || collectives == "mpi") {
+// Its hint says what to do without a GPU.
+tl::unexpected<Error> WithoutGpu(const std::string& asked, const Error& error,
+                                 const std::string& otherwise) {
+  return WithHint(Err(error.code, "{}: {}", asked, error.message),
+                  error.hint.empty() ? otherwise : fmt::format("{}; or {}", error.hint, otherwise));
+}
+
+// Whether there is what they need, as far as that can be known here.
+Status CheckCollectives(const Request& request, const JobSpec& spec, bool cluster) {
+  const std::string asked =
+      fmt::format("{} {}", request.NameOf("collectives", "collectives"), spec.collectives);
+  if (spec.collectives == "mpi") {
     return WithHint(
-        Err(Code::kUnimplemented, "{} {} is not available in this version, it has host",
-            request.NameOf("collectives", "collectives"), collectives),
-        request.HasFlag("collectives") ? "leave --collectives out" : "use auto or host");
+        Err(Code::kUnimplemented, "{} is not available in this version, it has host and nccl",
+            asked),
+        request.HasFlag("collectives") ? "leave --collectives out" : "use auto, host or nccl");
   }
-  return {};
+  if (spec.collectives != "nccl") return {};
+  const std::string otherwise = "use host, and train on the CPU";
+  if (!cluster) {
+    const Status gpus = FindGpus();
+    return gpus ? gpus : WithoutGpu(asked, gpus.error(), otherwise);
+  }
+  if (std::ranges::any_of(request.file().pools, &Pool::gpu)) return {};
+  return WithoutGpu(asked, {Code::kInvalidArgument, "no pool has GPUs", ""},
+                    "give the pools device: gpu, or use host");
+}
+
+Status CheckDevice(const Request& request, const JobSpec& spec, bool cluster) {
+  const auto choice = DeviceChoice::Parse(spec.device);
+  const std::string asked = fmt::format("{} {}", request.NameOf("device", "device"), spec.device);
+  if (!choice) {
+    return Err(Code::kInvalidArgument, "{}: it must be one of: auto, cpu, cuda, cuda:N", asked);
+  }
+  if (cluster || choice->kind != DeviceChoice::Kind::kCuda) return {};
+  const auto devices = cuda::ListDevices();
+  if (!devices) return WithoutGpu(asked, devices.error(), "train on the CPU with cpu");
+  if (std::cmp_less(choice->ordinal, devices->size())) return {};
+  return WithHint(Err(Code::kInvalidArgument, "{}: this machine has {} GPU{}", asked,
+                      devices->size(), devices->size() == 1 ? "" : "s"),
+                  "they are numbered from 0; launcher doctor lists them");
 }
 
 // The flag's value, else the file's, else the first of `allowed`. The file's has been checked.
@@ -99,9 +126,9 @@ Status ReadTimeout(const Request& request, const std::string& option, int64_t hi
   return {};
 }
 
-Result<WorkerRange> PlanWorkers(const Request& request) {
+Result<WorkerRange> PlanWorkers(const Request& request, const std::string& device) {
   if (request.HasFlag("workers")) return ParseWorkers("--workers", request.flags().Get("workers"));
-  const int standard = DefaultWorkers();
+  const int standard = DefaultWorkers(device);
   return request.file().TotalWorkers().value_or(WorkerRange{standard, standard});
 }
 
@@ -287,14 +314,17 @@ Result<RunPlan> PlanRun(const Invocation& invocation, PlanFor purpose) {
   const JobFile& file = request.file();
   const bool cluster = purpose == PlanFor::kCluster;
   MUSTER_TRY(CheckPlatform(request, purpose));
-  MUSTER_TRY(CheckCollectives(request));
   if (!cluster) MUSTER_TRY(CheckMachines(request, plan));
-  MUSTER_ASSIGN(const WorkerRange workers, PlanWorkers(request));
+  spec.device =
+      request.HasFlag("device") ? request.flags().Get("device") : file.device.value_or(spec.device);
+  MUSTER_TRY(CheckDevice(request, spec, cluster));
+  MUSTER_ASSIGN(const WorkerRange workers, PlanWorkers(request, spec.device));
   spec.min_workers = workers.min;
   spec.max_workers = workers.max;
   MUSTER_ASSIGN(spec.reduce, ChoiceOf(request, "reduce", file.reduce, {"exact", "float"}));
-  MUSTER_ASSIGN(spec.collectives,
-                ChoiceOf(request, "collectives", file.collectives, {"auto", "host"}));
+  MUSTER_ASSIGN(spec.collectives, ChoiceOf(request, "collectives", file.collectives,
+                                           {"auto", "host", "nccl", "mpi"}));
+  MUSTER_TRY(CheckCollectives(request, spec, cluster));
   MUSTER_TRY(ReadTimeout(request, "heartbeat-timeout-ms", 600'000, file.heartbeat_timeout_ms,
                          spec.heartbeat_timeout_ms));
   MUSTER_TRY(ReadTimeout(request, "step-timeout-ms", 86'400'000, file.step_timeout_ms,

@@ -43,6 +43,8 @@ TEST(Plan, TakesEveryFlag) {
                           "local",
                           "--collectives",
                           "host",
+                          "--device",
+                          "cpu",
                           "--reduce",
                           "float",
                           "--checkpoint",
@@ -63,6 +65,7 @@ TEST(Plan, TakesEveryFlag) {
   EXPECT_EQ(spec->min_workers, 2);
   EXPECT_EQ(spec->max_workers, 5);
   EXPECT_EQ(spec->collectives, "host");
+  EXPECT_EQ(spec->device, "cpu");
   EXPECT_EQ(spec->reduce, "float");
   EXPECT_EQ(spec->checkpoint, folder);
   EXPECT_EQ(spec->checkpoint_every, 7U);
@@ -81,6 +84,7 @@ TEST(Plan, RefusesEveryValueOutOfRangeAndNamesIt) {
       {{"--platform", "mars"}, "--platform"},
       {{"--collectives", "mpi"}, "--collectives mpi"},
       {{"--collectives", "x"}, "--collectives"},
+      {{"--device", "gpu"}, "--device"},
       {{"--reduce", "double"}, "--reduce"},
       {{"-f", "no-job.yaml"}, "-f no-job.yaml"},
       {{"--heartbeat-timeout-ms", "99"}, "--heartbeat-timeout-ms"},
@@ -200,7 +204,12 @@ TEST(PlanForACluster, RefusesWhatItCannotMean) {
             std::string::npos)
       << relative.error().message;
   EXPECT_FALSE(PlanCluster("program: {path: ./gone}\n"));
-  EXPECT_FALSE(PlanCluster("program: {path: /bin/true}\ncollectives: nccl\n"));
+  const auto no_gpus = PlanCluster("program: {path: /bin/true}\ncollectives: nccl\n");
+  ASSERT_FALSE(no_gpus);
+  EXPECT_NE(
+      no_gpus.error().message.find("plan-cluster.yaml:2:14: collectives nccl: no pool has GPUs"),
+      std::string::npos)
+      << no_gpus.error().message;
 }
 
 }  // namespace

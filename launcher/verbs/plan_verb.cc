@@ -74,7 +74,8 @@ Json CommonJson(const RunPlan& plan, std::string_view platform) {
                    {"folder", spec.cwd.string()}}},
                  {"environment", spec.environment},
                  {"reduce", spec.reduce},
-                 {"collectives", spec.collectives}};
+                 {"collectives", spec.collectives},
+                 {"device", spec.device}};
   object["checkpoint"] = nullptr;
   if (!spec.checkpoint.empty()) {
     object["checkpoint"] = {

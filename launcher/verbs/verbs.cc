@@ -50,12 +50,15 @@ std::vector<OptionSpec> RunOptions() {
   return {
       {0, "name", "NAME", "the job's name (default: the program's, with a suffix)"},
       {'w', "workers", "N|MIN:MAX",
-       "workers to train with, 1 to 4096 (default: one a core, at most 4)"},
+       "workers to train with, 1 to 4096 (default: one a core, at most 4; with --device cuda one a "
+       "GPU)"},
       {0, "platform", "local|kubernetes", "where to run (default: local)"},
       {'f', "file", "JOB.yaml", "the job as a file; flags win over it (docs/job-file.md)"},
       {0, "send", "PATH",
        "a file or folder that the program needs, besides `files` of the job file; again for more"},
       {0, "collectives", "auto|host|nccl|mpi", "how gradients are summed (default: auto)"},
+      {0, "device", "auto|cpu|cuda[:N]",
+       "what workers compute on (default: auto, a GPU if there is one and the program can)"},
       {0, "reduce", "exact|float", "exact: same bits for any number of workers (default)"},
       {0, "checkpoint", "DIR", "keep checkpoints here"},
       {0, "checkpoint-every", "STEPS", "steps between checkpoints (default: 100)"},

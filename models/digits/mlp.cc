@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "models/digits/gpu_mlp.h"
 #include "runtime/base/check.h"
 
 namespace muster {
@@ -132,6 +133,10 @@ double Mlp::TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters, Te
   const double loss = SoftmaxLoss(data.labels);
   Backward(inputs_.data(), data.size, parameters, gradients);
   return loss;
+}
+
+Result<std::unique_ptr<GpuModel>> Mlp::OnGpu(cuda::Device& device) {
+  return GpuMlp::Create(device, shape_, noise_);
 }
 
 Metrics Mlp::Evaluate(ConstTensors parameters) {

@@ -33,6 +33,8 @@ class Mlp : public Model {
   void Initialize(Tensors parameters, Random& random) override;
   double TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
                          Tensors gradients) override;
+  // The same on a GPU (gpu_mlp.h), with other bits: cuBLAS adds in another order.
+  Result<std::unique_ptr<GpuModel>> OnGpu(cuda::Device& device) override;
   // {"test_accuracy": share of the test set whose largest logit is that of its label}.
   Metrics Evaluate(ConstTensors parameters) override;
 

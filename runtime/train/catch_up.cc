@@ -110,9 +110,10 @@ std::shared_ptr<Donation> CatchUp::donation() {
   return donation_;
 }
 
-void CatchUp::AfterOutcome(double step_seconds, uint64_t next) {
+Status CatchUp::AfterOutcome(double step_seconds, uint64_t next) {
   const auto donation = this->donation();
-  if (donation) donation->Give(step_seconds, next == donation->generation());
+  if (!donation) return {};
+  return donation->Give(step_seconds, next == donation->generation());
 }
 
 void CatchUp::AwaitEnd(uint64_t generation) {

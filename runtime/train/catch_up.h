@@ -41,8 +41,8 @@ class CatchUp {
   Status Run(Communicator& communicator, uint64_t trains_in, const Ready& ready,
              std::stop_token stop);
 
-  // The trainer has applied an outcome that took `step_seconds`, and by it switches to generation `next`, if not 0.
-  void AfterOutcome(double step_seconds, uint64_t next);
+  // The trainer has applied an outcome that took `step_seconds`, and by it switches to generation `next`, if not 0. Errors: those of the engine.
+  Status AfterOutcome(double step_seconds, uint64_t next);
   // Blocks until Run() does not use the communicator of `generation` any more.
   void AwaitEnd(uint64_t generation);
 

@@ -8,6 +8,7 @@
 
 #include "collectives/inproc/inproc.h"
 #include "runtime/base/pause.h"
+#include "runtime/train/testing/through_host.h"
 
 namespace muster {
 namespace {
@@ -27,6 +28,10 @@ class SlowOptimizer : public Optimizer {
               std::span<const std::span<float>> slots) const override {
     (void)PauseFor(delay, {});
     sgd_->Update(context, parameter, gradient, slots);
+  }
+  std::optional<UpdateRule> Rule(const UpdateContext& context) const override {
+    (void)PauseFor(delay, {});
+    return sgd_->Rule(context);
   }
 
   std::chrono::microseconds delay{0};
@@ -59,9 +64,16 @@ Result<double> Compute(const MicroBatch& batch, ConstTensors parameters, Tensors
   return 1.0;
 }
 
-class CatchUpTest : public testing::TestWithParam<Reduce> {
+struct Way {
+  Reduce reduce;
+  bool on_gpu;
+};
+
+class CatchUpTest : public testing::TestWithParam<Way> {
  protected:
   struct Member {
+    std::unique_ptr<cuda::Device> gpu;  // null: it trains on the CPU
+    ComputeMicroBatch compute = Compute;
     std::unique_ptr<Backend> backend;
     std::unique_ptr<StepEngine> engine;
     std::unique_ptr<CatchUp> catch_up;
@@ -85,8 +97,13 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
   void Prepare(JoinMode mode) {
     for (auto& member : members_) {
       const bool joins = &member == &members_.back();
-      member->engine = *StepEngine::Create(MakeSpec(joins ? joiner_optimizer_ : optimizer_),
-                                           GetParam(), *member->backend);
+      if (GetParam().on_gpu) {
+        member->gpu = *cuda::Device::Open(0);
+        member->compute = ThroughHost(*member->gpu, Compute);
+      }
+      member->engine =
+          *StepEngine::Create(MakeSpec(joins ? joiner_optimizer_ : optimizer_), GetParam().reduce,
+                              *member->backend, {member->gpu.get(), ""});
       Member* self = member.get();
       member->catch_up = std::make_unique<CatchUp>(
           *member->engine, *member->backend, mode,
@@ -123,13 +140,13 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
     const MicroBatchRange share =
         ShareOf(member.old_world->rank(), member.old_world->size(), kMicroBatches);
     while (member.engine->state().step() < steps) {
-      EXPECT_TRUE(member.engine->Compute(share, Compute));
+      EXPECT_TRUE(member.engine->Compute(share, member.compute));
       (void)PauseFor(pace_, {});
       EXPECT_TRUE(member.engine->ReduceAndVote(*member.old_world, member.ready ? kNew : 0, false));
       EXPECT_TRUE(member.engine->ApplyOutcome());
       ++steps_;
       const uint64_t next = member.engine->outcome().SwitchTo(kOld);
-      member.catch_up->AfterOutcome(0, next);  // one strip a step
+      EXPECT_TRUE(member.catch_up->AfterOutcome(0, next));  // one strip a step
       if (next == kNew) {
         member.catch_up->AwaitEnd(kNew);
         return true;
@@ -161,6 +178,8 @@ class CatchUpTest : public testing::TestWithParam<Reduce> {
     }
     trainers.clear();
     if (switched_ < kMembers) stop_.request_stop();
+    threads.clear();
+    for (auto& member : members_) EXPECT_TRUE(member->engine->FetchState());
   }
 
   Member& joiner() { return *members_.back(); }
@@ -269,9 +288,13 @@ TEST_P(CatchUpTest, ARoundThatMakesNoSenseIsRefused) {
       << followed.error().message;
 }
 
-INSTANTIATE_TEST_SUITE_P(Reductions, CatchUpTest, testing::Values(Reduce::kExact, Reduce::kFloat),
+INSTANTIATE_TEST_SUITE_P(Ways, CatchUpTest,
+                         testing::Values(Way{Reduce::kExact, false}, Way{Reduce::kFloat, false},
+                                         Way{Reduce::kExact, true}, Way{Reduce::kFloat, true}),
                          [](const auto& info) {
-                           return info.param == Reduce::kExact ? "Exact" : "Float";
+                           return fmt::format(
+                               "{}{}", info.param.reduce == Reduce::kExact ? "Exact" : "Float",
+                               info.param.on_gpu ? "OnGpu" : "");
                          });
 
 }  // namespace

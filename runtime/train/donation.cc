@@ -64,16 +64,16 @@ Donation::Donation(Communicator& communicator, StepEngine& engine, DonorMemory& 
 
 // --- The trainer's side -----------------------------------------------------------------------------------------------------
 
-void Donation::Give(double step_seconds, bool last) {
+Status Donation::Give(double step_seconds, bool last) {
   std::lock_guard lock(mutex_);
   step_seconds_ = step_seconds;
-  if (ended_ || too_slow_) return;
+  if (ended_ || too_slow_) return {};
   Round round{.record = engine_.record()};
   const bool sums = given_ > 0 && round.record.applied == StepEngine::Applied::kCommitted;
   if (rounds_.size() >= kRoundsInFlight || MonotonicNow() > deadline_) {
     too_slow_ = true;
     changed_.notify_all();
-    return;
+    return {};
   }
   RoundHeader& header = round.header;
   header.kind = last ? RoundHeader::kLast : RoundHeader::kRecord;
@@ -85,17 +85,19 @@ void Donation::Give(double step_seconds, bool last) {
   header.step_seconds = step_seconds;
   header.state = engine_.state().header();
   if (sums) {
-    round.sums = engine_.ExchangeSums(memory_.spares.back());
+    MUSTER_ASSIGN(round.sums,
+                  engine_.HandOutSums(memory_.spares.back(), std::span(own_).first(given_)));
     memory_.spares.pop_back();
   }
   const bool copies_in_use =
       std::ranges::any_of(rounds_, [](const Round& other) { return other.header.added > 0; });
-  if (!copies_in_use && !last) AddStrips(round, kShare * step_seconds);
+  if (!copies_in_use && !last) MUSTER_TRY(AddStrips(round, kShare * step_seconds));
   rounds_.push_back(std::move(round));
   changed_.notify_all();
+  return {};
 }
 
-void Donation::AddStrips(Round& round, double seconds) {
+Status Donation::AddStrips(Round& round, double seconds) {
   const TimePoint start = MonotonicNow();
   size_t used = 0;
   round.first = given_;
@@ -103,13 +105,14 @@ void Donation::AddStrips(Round& round, double seconds) {
     const size_t strip = own_[given_];
     const size_t bytes = engine_.strips().bytes(strip);
     if (used + bytes > memory_.strips.size()) break;
-    engine_.strips().Copy(strip, memory_.strips.subspan(used, bytes));
+    MUSTER_TRY(engine_.CopyStrip(strip, memory_.strips.subspan(used, bytes)));
     used += bytes;
     ++given_;
     ++round.header.added;
     deadline_ = MonotonicNow() + kLimit;
     if (Seconds(MonotonicNow() - start) >= seconds) break;
   }
+  return {};
 }
 
 void Donation::AwaitEnd() {

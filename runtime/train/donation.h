@@ -58,8 +58,8 @@ class Donation {
 
   uint64_t generation() const { return communicator_.generation(); }
 
-  // The trainer has applied an outcome; with `last`, it has switched to the generation of the joiners by it.
-  void Give(double step_seconds, bool last);
+  // The trainer has applied an outcome; with `last`, it has switched to the generation of the joiners by it. Errors: those of the engine.
+  Status Give(double step_seconds, bool last);
   // Blocks until Serve() has returned, which it does soon after the last round: its waits are those of the communicator.
   void AwaitEnd();
 
@@ -76,7 +76,7 @@ class Donation {
     std::span<std::byte> sums = {};  // empty: none
     size_t first = 0;                // of the strips added, in own_
   };
-  void AddStrips(Round& round, double seconds);
+  Status AddStrips(Round& round, double seconds);
   Status Send(const Round& round);
   Status Tell(RoundHeader::Kind kind);
   Status Rounds(const std::function<void()>& ready, const std::stop_token& stop);

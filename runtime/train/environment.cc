@@ -27,24 +27,58 @@ Result<T> Number(const char* name, T otherwise) {
   return value;
 }
 
+template <typename T>
+struct Word {
+  std::string_view text;
+  T value;
+};
+
+// The value of the word that a variable holds; of the first one if it is empty or not set.
+template <typename T>
+Result<T> Choice(const char* name, std::initializer_list<Word<T>> words) {
+  const std::string text = Variable(name);
+  std::string list;
+  for (const Word<T>& word : words) {
+    if (text.empty() || text == word.text) return word.value;
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", word.text);
+  }
+  return Err(Code::kInvalidArgument, "environment variable {} must be one of {}, not '{}'", name,
+             list, text);
+}
+
+Status ReadDevice(WorkerEnvironment& environment) {
+  if (const std::string device = Variable("MUSTER_DEVICE"); !device.empty()) {
+    const auto choice = DeviceChoice::Parse(device);
+    if (!choice) {
+      return Err(Code::kInvalidArgument,
+                 "environment variable MUSTER_DEVICE must be auto, cpu, cuda or cuda:N, not '{}'",
+                 device);
+    }
+    environment.device = *choice;
+  }
+  MUSTER_ASSIGN(environment.gpu_check,
+                Choice<GpuCheck>("MUSTER_GPU_CHECK", {{"full", GpuCheck::kFull},
+                                                      {"brief", GpuCheck::kBrief},
+                                                      {"off", GpuCheck::kOff}}));
+  MUSTER_ASSIGN(environment.collectives,
+                Choice<Collectives>("MUSTER_COLLECTIVES", {{"auto", Collectives::kAuto},
+                                                           {"host", Collectives::kHost},
+                                                           {"nccl", Collectives::kNccl}}));
+  MUSTER_ASSIGN(const int encrypt, Number<int>("MUSTER_NCCL_ENCRYPT", 0));
+  environment.nccl_encrypt = encrypt != 0;
+  return {};
+}
+
 }  // namespace
 
 Result<WorkerEnvironment> ReadWorkerEnvironment() {
   WorkerEnvironment environment;
-  const std::string reduce = Variable("MUSTER_REDUCE");
-  if (!reduce.empty() && reduce != "exact" && reduce != "float") {
-    return Err(Code::kInvalidArgument,
-               "environment variable MUSTER_REDUCE must be exact or float, not '{}'", reduce);
-  }
-  environment.reduce = reduce == "float" ? Reduce::kFloat : Reduce::kExact;
-  const std::string join = Variable("MUSTER_JOIN");
-  if (!join.empty() && join != "auto" && join != "flat" && join != "plain") {
-    return Err(Code::kInvalidArgument,
-               "environment variable MUSTER_JOIN must be auto, flat or plain, not '{}'", join);
-  }
-  environment.join = join == "flat"    ? JoinMode::kFlat
-                     : join == "plain" ? JoinMode::kPlain
-                                       : JoinMode::kAuto;
+  MUSTER_ASSIGN(environment.reduce, Choice<Reduce>("MUSTER_REDUCE", {{"exact", Reduce::kExact},
+                                                                     {"float", Reduce::kFloat}}));
+  MUSTER_ASSIGN(environment.join, Choice<JoinMode>("MUSTER_JOIN", {{"auto", JoinMode::kAuto},
+                                                                   {"flat", JoinMode::kFlat},
+                                                                   {"plain", JoinMode::kPlain}}));
+  MUSTER_TRY(ReadDevice(environment));
   if (!Variable("MUSTER_NICE").empty()) {
     MUSTER_ASSIGN(environment.nice, Number<int>("MUSTER_NICE", 0));
   }

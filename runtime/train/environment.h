@@ -3,6 +3,8 @@
 // MUSTER_JOB_DIR (unset: the program trains alone), MUSTER_JOB, MUSTER_WORKER_ID, MUSTER_INCARNATION, MUSTER_REDUCE
 // (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
 // MUSTER_HEARTBEAT_TIMEOUT_MS, MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain),
+// MUSTER_DEVICE (auto|cpu|cuda[:N]), MUSTER_COLLECTIVES (auto|host|nccl), MUSTER_NCCL_ENCRYPT (0|1), MUSTER_GPU_CHECK (full|brief|off: what a GPU must pass before
+// it is used; full takes a second or two),
 // MUSTER_NICE (the nice value to take when this worker, which was started at a lower priority, is in the ring).
 //
 // Threading: plain values.
@@ -13,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/base/device_choice.h"
 #include "runtime/base/status.h"
 #include "runtime/base/time.h"
 #include "runtime/train/train.h"
@@ -23,6 +26,11 @@ namespace muster {
 // small.
 enum class JoinMode { kAuto, kFlat, kPlain };
 
+// How sums travel. Auto: by NCCL between GPUs if it is installed, else by the host transport.
+enum class Collectives { kAuto, kHost, kNccl };
+
+enum class GpuCheck { kFull, kBrief, kOff };
+
 struct WorkerEnvironment {
   std::filesystem::path job_dir;  // empty: alone
   std::string job;
@@ -32,6 +40,10 @@ struct WorkerEnvironment {
   uint64_t incarnation = 1;
   Reduce reduce = Reduce::kExact;
   JoinMode join = JoinMode::kAuto;
+  DeviceChoice device;
+  GpuCheck gpu_check = GpuCheck::kFull;
+  Collectives collectives = Collectives::kAuto;
+  bool nccl_encrypt = false;
   std::optional<int> nice;           // none: as it is
   std::filesystem::path checkpoint;  // empty: none
   uint64_t checkpoint_every = 0;     // steps; 0: only at the end

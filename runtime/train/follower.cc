@@ -46,8 +46,9 @@ bool Follower::AllEnded() const {
 Result<Followed> Follower::Run() {
   Status status;
   while (status && !AllEnded()) status = Round();
-  Conclude();
+  const Status concluded = Conclude();
   if (!status) return tl::unexpected(status.error());
+  MUSTER_TRY(concluded);
   return followed_;
 }
 
@@ -135,7 +136,7 @@ Status Follower::Apply(Stream& stream) {
   stream.record.scale = header.scale;
   const auto held = std::span(stream.strips).first(stream.held);
   for (const size_t strip : held) positions_[strip] = UINT64_MAX;  // neither old nor new
-  engine_.ApplyTo(held, stream.record);
+  MUSTER_TRY(engine_.ApplyTo(held, stream.record));
   for (const size_t strip : held) positions_[strip] = header.position;
   std::span<const std::byte> packed = stream.packed;
   for (size_t i = 0; i < header.added; ++i) {
@@ -145,7 +146,7 @@ Status Follower::Apply(Stream& stream) {
     if (HashBytes(bytes) != stream.hashes[i]) {
       return Err(Code::kDataLoss, "strip {} arrived damaged from rank {}", strip, stream.donor);
     }
-    engine_.strips().Place(strip, bytes);
+    MUSTER_TRY(engine_.PlaceStrip(strip, bytes));
     positions_[strip] = header.position;
     ++stream.held;
   }
@@ -153,17 +154,18 @@ Status Follower::Apply(Stream& stream) {
 }
 
 // The members have switched after the same outcome, so whoever says what the header is says the same.
-void Follower::Conclude() {
-  if (!begun_) return;
+Status Follower::Conclude() {
+  if (!begun_) return {};
   const uint64_t position = streams_.front().header.position;
   const bool last = std::ranges::all_of(streams_, [&](const Stream& stream) {
     return stream.ended && stream.header.kind == RoundHeader::kLast &&
            stream.header.position == position && stream.held == stream.strips.size();
   });
   followed_.whole = last;
-  if (!last) return engine_.strips().MarkPages(positions_);
+  if (!last) return engine_.MarkPages(positions_);
   engine_.state().header() = streams_.front().header.state;
   engine_.state().set_all_page_versions(position);
+  return {};
 }
 
 }  // namespace muster

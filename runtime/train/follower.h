@@ -56,7 +56,7 @@ class Follower {
   void Expect(Stream& stream, std::vector<ReceiveFrom>& receives);
   Status Apply(Stream& stream);
   bool AllEnded() const;
-  void Conclude();
+  Status Conclude();
 
   Communicator& communicator_;
   StepEngine& engine_;

@@ -14,6 +14,7 @@ namespace muster {
 namespace {
 
 constexpr auto kFinishTimeout = std::chrono::minutes(2);
+constexpr auto kFlushTimeout = std::chrono::seconds(5);
 constexpr int kCheckpointsKept = 3;
 
 // Errors of restoring: damaged, of another run, or not there.
@@ -30,13 +31,7 @@ std::string HostName() {
 }  // namespace
 
 Result<std::unique_ptr<Session>> Session::Create(const SessionSpec& spec) {
-  MUSTER_ASSIGN(Surroundings surroundings, MakeSurroundings());
-  const WorkerEnvironment& environment = surroundings.environment;
-  if (environment.alone()) {
-    InitLog("alone", "warn");
-  } else {
-    InitLog(environment.worker);
-  }
+  MUSTER_ASSIGN(Surroundings surroundings, MakeSurroundings(spec));
   MUSTER_ASSIGN(std::unique_ptr<ElasticSession> session,
                 ElasticSession::Create(spec, std::move(surroundings)));
   return std::unique_ptr<Session>(std::move(session));
@@ -58,7 +53,9 @@ Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec
   // Those who train on this machine need not wait for the memory of one who joins.
   Result<std::unique_ptr<StepEngine>> engine;
   RunAtLowPriority([&] {
-    engine = StepEngine::Create(spec, environment.reduce, *session->surroundings_.backend);
+    const Surroundings& around = session->surroundings_;
+    engine = StepEngine::Create(spec, environment.reduce, *around.backend,
+                                {around.gpu.device.get(), around.gpu.numerics});
   });
   MUSTER_ASSIGN(session->engine_, std::move(engine));
   if (!environment.checkpoint.empty()) {
@@ -87,10 +84,7 @@ Result<std::unique_ptr<ElasticSession>> ElasticSession::Create(const SessionSpec
                            self->Notice(kind, text);
                          }});
   session->StartMembership();
-  if (Status entered = session->EnterNext(); !entered) {
-    session->Fail(entered.error());
-    return tl::unexpected(entered.error());
-  }
+  if (Status entered = session->EnterNext(); !entered) return session->GiveUp(entered.error());
   return session;
 }
 
@@ -112,6 +106,12 @@ void ElasticSession::StartMembership() {
   membership_->Start(surroundings_.open_line);
 }
 
+Result<ConstTensors> ElasticSession::parameters() {
+  ReleaseState();
+  if (Status fetched = engine_->FetchState(); !fetched) return GiveUp(fetched.error());
+  return engine_->parameters();
+}
+
 bool ElasticSession::done() const {
   return holding_.done || step() >= engine_->spec().options.steps;
 }
@@ -121,14 +121,13 @@ bool ElasticSession::done() const {
 Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
   const uint64_t wanted = step();
   while (step() == wanted && !done()) {
-    if (!current_) MUSTER_TRY(EnterNext());
+    if (!current_) {
+      if (Status entered = EnterNext(); !entered) return GiveUp(entered.error());
+    }
     if (step() != wanted || done()) break;
     const auto committed = Attempt(compute);
     if (committed) continue;
-    if (!EndsGeneration(committed.error())) {
-      Fail(committed.error());
-      return tl::unexpected(committed.error());
-    }
+    if (!EndsGeneration(committed.error())) return GiveUp(committed.error());
     ++redone_;
     if (current_) Break(committed.error());
   }
@@ -165,16 +164,17 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   if (stop && applied != StepEngine::Applied::kRaised) holding_.done = true;
   first_step_ = false;
   const double seconds = Seconds(MonotonicNow() - start);
-  catch_up_->AfterOutcome(seconds, engine_->outcome().SwitchTo(current_->generation.number));
-  AfterOutcome(applied, seconds);
+  MUSTER_TRY(
+      catch_up_->AfterOutcome(seconds, engine_->outcome().SwitchTo(current_->generation.number)));
+  MUSTER_TRY(AfterOutcome(applied, seconds));
   MUSTER_TRY(SwitchIfDecided(prepared));
   return applied != StepEngine::Applied::kRaised;
 }
 
-void ElasticSession::AfterOutcome(StepEngine::Applied applied, double seconds) {
+Status ElasticSession::AfterOutcome(StepEngine::Applied applied, double seconds) {
   if (applied == StepEngine::Applied::kRaised) {
     log::debug("step={} misses={} exponents raised", step(), engine_->state().header().misses);
-    return;
+    return {};
   }
   {
     std::lock_guard lock(figures_mutex_);
@@ -184,7 +184,7 @@ void ElasticSession::AfterOutcome(StepEngine::Applied applied, double seconds) {
   Publish();
   if (resumed_pending_) ReportResumed(seconds * 1e3);
   redone_ = 0;
-  MaybeCheckpoint();
+  return MaybeCheckpoint();
 }
 
 void ElasticSession::ReportResumed(double step_ms) {
@@ -227,7 +227,7 @@ Status ElasticSession::Restore() {
              fmt::format("restored step {} from {}", step(), loaded->entry.folder.string()));
       engine_->state().set_all_page_versions(engine_->position());
       engine_->ForgetStep();
-      return {};
+      return engine_->PushState();
     }
     if (loaded.error().code != Code::kNotFound || environment.resume) {
       return tl::unexpected(loaded.error());
@@ -242,17 +242,22 @@ Status ElasticSession::Restore() {
   engine_->spec().initialize(engine_->mutable_parameters());
   state.set_all_page_versions(0);
   engine_->ForgetStep();
-  return {};
+  return engine_->PushState();
 }
 
 // Rank 0's; the last one is Finish()'s.
-void ElasticSession::MaybeCheckpoint() {
+Status ElasticSession::MaybeCheckpoint() {
   const uint64_t every = surroundings_.environment.checkpoint_every;
-  if (!checkpoints_ || every == 0 || done() || current_->communicator->rank() != 0) return;
-  if (step() % every != 0) return checkpoints_->Prepare(engine_->state());
+  if (!checkpoints_ || every == 0 || done() || current_->communicator->rank() != 0) return {};
+  if (step() % every != 0) {
+    checkpoints_->Prepare(engine_->state());
+    return {};
+  }
+  MUSTER_TRY(engine_->FetchState());
   if (!checkpoints_->Submit(engine_->state())) {
     log::info("step={} checkpoint skipped: the one before is still being written", step());
   }
+  return {};
 }
 
 // Before the state changes.
@@ -264,6 +269,7 @@ Status ElasticSession::FinalCheckpoint() {
   if (!checkpoints_ || !current_ || current_->communicator->rank() != 0) return {};
   const TimePoint deadline = MonotonicNow() + kFinishTimeout;
   (void)checkpoints_->Flush(deadline);
+  MUSTER_TRY(engine_->FetchState());
   checkpoints_->Submit(engine_->state());
   return checkpoints_->Flush(deadline);
 }
@@ -284,6 +290,7 @@ RunResult ElasticSession::MakeResult(const Metrics& metrics) {
 Status ElasticSession::Finish(const Metrics& metrics) {
   waiting_ = true;
   (void)Failpoint("finish.started");
+  MUSTER_TRY(parameters());
   if (Status written = FinalCheckpoint(); !written) log::error("{}", written.error().ToString());
   result_ = MakeResult(metrics);
   if (ledger_) ledger_->Finished(step());
@@ -301,6 +308,21 @@ Status ElasticSession::Finish(const Metrics& metrics) {
   }
 }
 
+// An error of a GPU that has failed ends this worker, and nothing else: its agent starts another, which tries it first. Any other one
+// ends the job.
+tl::unexpected<Error> ElasticSession::GiveUp(const Error& error) {
+  cuda::Device* gpu = surroundings_.gpu.device.get();
+  if (gpu != nullptr && error.code == Code::kInternal) {
+    if (const Status answer = AskGpu(*gpu); !answer) {
+      Notice("gpu-failed", answer.error().ToString());
+      (void)membership_->Flush(MonotonicNow() + kFlushTimeout);
+      return tl::unexpected(answer.error());
+    }
+  }
+  Fail(error);
+  return tl::unexpected(error);
+}
+
 void ElasticSession::Fail(const Error& error) {
   if (error.code == Code::kCancelled || !membership_) return;
   Report report;
@@ -309,7 +331,7 @@ void ElasticSession::Fail(const Error& error) {
   report.usage_error = error.code == Code::kInvalidArgument;
   report.checkpoint_error = !holding_.has_state && IsCheckpointError(error);
   membership_->Send(report);
-  if (Status flushed = membership_->Flush(MonotonicNow() + std::chrono::seconds(5)); !flushed) {
+  if (Status flushed = membership_->Flush(MonotonicNow() + kFlushTimeout); !flushed) {
     log::error("{}", flushed.error().message);
   }
 }
@@ -333,7 +355,8 @@ void ElasticSession::Publish() {
 void ElasticSession::FillHello(Hello& hello) {
   const TrainOptions& options = engine_->spec().options;
   hello.host = HostName();
-  hello.device = "cpu";
+  const cuda::Device* gpu = surroundings_.gpu.device.get();
+  hello.device = gpu != nullptr ? gpu->facts().ToString() : "cpu";
   hello.pid = ::getpid();
   hello.micro_batches = options.micro_batches;
   hello.batch_size = options.batch_size;

@@ -28,29 +28,30 @@ class ElasticSession : public Session {
 
   bool done() const override;
   uint64_t step() const override { return engine_->state().step(); }
-  ConstTensors parameters() const override { return engine_->parameters(); }
+  Result<ConstTensors> parameters() override;
   Result<StepSummary> Step(const ComputeMicroBatch& compute) override;
   Status Finish(const Metrics& metrics) override;
 
   // What was found at the end; valid after Finish().
   const RunResult& result() const { return result_; }
-  // Tells the coordinator that this worker cannot go on, and why.
+  // Tells the coordinator that the job cannot go on, and why.
   void Fail(const Error& error);
 
  private:
   explicit ElasticSession(Surroundings surroundings);
+  tl::unexpected<Error> GiveUp(const Error& error);
   void StartMembership();
   Status EnterNext();
   Status Take(BuiltGeneration built);
   Status Sync();
   MicroBatchRange Share() const;
   Result<bool> Attempt(const ComputeMicroBatch& compute);
-  void AfterOutcome(StepEngine::Applied applied, double seconds);
+  Status AfterOutcome(StepEngine::Applied applied, double seconds);
   Status SwitchIfDecided(const Membership::Prepared& voted);
   void Break(const Error& error);
   Status Restore();
   void ReportResumed(double step_ms);
-  void MaybeCheckpoint();
+  Status MaybeCheckpoint();
   void ReleaseState();
   Status FinalCheckpoint();
   void Notice(const std::string& kind, const std::string& message);

@@ -159,6 +159,7 @@ Status Transfer(Communicator& communicator, StepEngine& engine, const RecoveryPl
       if (lanes == &receives) outcome.pages_received += lane.pages.size();
     }
   }
+  if (donor) MUSTER_TRY(engine.FetchState());
   for (size_t round = 0; round < rounds; ++round) {
     MUSTER_TRY(SendAndReceiveRound(communicator, state, sends, receives, round, plan.target));
   }
@@ -167,6 +168,7 @@ Status Transfer(Communicator& communicator, StepEngine& engine, const RecoveryPl
       return Err(Code::kInternal, "pulled the state of position {}, found position {} in it",
                  plan.target, engine.position());
     }
+    MUSTER_TRY(engine.PushState());
     holding.has_state = true;
   }
   return {};

@@ -8,6 +8,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/hash.h"
+#include "runtime/train/host_math.h"
 
 namespace muster {
 
@@ -57,15 +58,10 @@ ExactOptions MakeExactOptions(const SessionSpec& spec, size_t elements) {
   return options;
 }
 
-template <typename T>
-std::span<T> As(std::span<std::byte> bytes) {
-  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<StepEngine>> StepEngine::Create(const SessionSpec& spec, Reduce reduce,
-                                                       Backend& backend) {
+                                                       Backend& backend, const StepDevice& on) {
   MUSTER_CHECK(spec.optimizer != nullptr, "a session needs an optimizer");
   MUSTER_TRY(spec.options.Validate());
   MUSTER_TRY(ValidateParameters(spec.parameters));
@@ -74,7 +70,9 @@ Result<std::unique_ptr<StepEngine>> StepEngine::Create(const SessionSpec& spec, 
   std::vector<TensorSpec> tensors = StateTensors(spec, BlockLayout(sizes).blocks());
   std::unique_ptr<StepEngine> engine(new StepEngine(spec, reduce, std::move(tensors), sizes));
   MUSTER_TRY(engine->exact_.Validate());
-  MUSTER_TRY(engine->AllocateSums(backend));
+  const StepFrame frame{engine->spec_, reduce, engine->layout_, engine->exact_, engine->state_};
+  MUSTER_ASSIGN(engine->math_, on.device != nullptr ? DeviceMath::Create(frame, backend, on)
+                                                    : HostMath::Create(frame, backend));
   return engine;
 }
 
@@ -87,37 +85,15 @@ StepEngine::StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<Tenso
       order_(spec.options.seed, spec.dataset_size),
       state_(std::move(tensors)),
       strips_(state_, layout_, sizes.size()),
-      exponents_(layout_.blocks()),
-      gradient_(layout_.elements()),
-      observed_(layout_.blocks()),
       samples_(static_cast<size_t>(spec.options.batch_size)),
       vote_(spec.options.micro_batches, reduce == Reduce::kExact ? layout_.blocks() : 0),
       outcome_(vote_) {
-  const size_t count = spec_.parameters.size();
-  size_t offset = 0;
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < spec_.parameters.size(); ++i) {
     parameters_.push_back(state_.tensor<float>(i));
     parameter_views_.push_back(parameters_.back());
-    gradients_.push_back(std::span(gradient_).subspan(offset, sizes[i]));
-    offset += sizes[i];
-    std::vector<std::span<float>> slots;
-    for (size_t slot = 0; slot < spec_.optimizer->Slots().size(); ++slot) {
-      slots.push_back(state_.tensor<float>(count * (slot + 1) + i));
-    }
-    slots_.push_back(std::move(slots));
   }
-  exponents_tensor_ = state_.tensors().size() - 1;
-  std::ranges::fill(state_.tensor<int16_t>(exponents_tensor_), kUnknownExponent);
+  std::ranges::fill(state_.tensor<int16_t>(state_.tensors().size() - 1), kUnknownExponent);
   state_.set_all_page_versions(UINT64_MAX);  // no page holds anything yet
-}
-
-Status StepEngine::AllocateSums(Backend& backend) {
-  const size_t lane =
-      reduce_ == Reduce::kFloat ? sizeof(float) : static_cast<size_t>(exact_.lane_bits) / 8;
-  const size_t bytes = layout_.elements() * lane;
-  MUSTER_ASSIGN(sums_, backend.Allocate(bytes));
-  sums_ = sums_.first(bytes);
-  return {};
 }
 
 int64_t StepEngine::samples_per_step() const {
@@ -135,62 +111,39 @@ MicroBatch StepEngine::MakeMicroBatch(int index) {
   const uint64_t first =
       step * static_cast<uint64_t>(samples_per_step()) + static_cast<uint64_t>(index) * batch_size;
   for (uint64_t i = 0; i < batch_size; ++i) samples_[i] = order_.SampleAt(first + i);
-  return {step, index, samples_, nullptr,
-          Random(spec_.options.seed, step, static_cast<uint64_t>(index))};
+  return {.step = step,
+          .index = index,
+          .samples = samples_,
+          .random = Random(spec_.options.seed, step, static_cast<uint64_t>(index))};
 }
 
 Status StepEngine::Compute(MicroBatchRange share, const ComputeMicroBatch& compute) {
   reduced_at_.reset();  // the sums are overwritten now
-  std::ranges::fill(sums_, std::byte{0});
-  std::ranges::fill(observed_, kUnknownExponent);
-  CopyExponents(layout_.all());
-  flags_ = {};
-  vote_ = Vote(spec_.options.micro_batches, reduce_ == Reduce::kExact ? layout_.blocks() : 0);
+  share_ = share;
+  MUSTER_TRY(math_->Begin());
   for (int index = share.begin; index < share.end; ++index) {
-    std::ranges::fill(gradient_, 0.0F);
-    MUSTER_ASSIGN(const double loss, compute(MakeMicroBatch(index), parameter_views_, gradients_));
-    vote_.SetLoss(index, loss);
-    flags_.non_finite = flags_.non_finite || !std::isfinite(loss);
-    AddGradient();
+    MUSTER_TRY(math_->Add(MakeMicroBatch(index), compute));
   }
   return {};
 }
 
-void StepEngine::AddGradient() {
-  ExactFlags flags;
-  if (reduce_ == Reduce::kFloat) {
-    const std::span<float> sums = As<float>(sums_);
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += gradient_[i];
-  } else if (exact_.lane_bits == 32) {
-    flags =
-        Accumulate<int32_t>(layout_, exact_, exponents_, gradient_, As<int32_t>(sums_), observed_);
-  } else {
-    flags =
-        Accumulate<int64_t>(layout_, exact_, exponents_, gradient_, As<int64_t>(sums_), observed_);
-  }
-  flags_.miss = flags_.miss || flags.miss;
-  flags_.non_finite = flags_.non_finite || flags.non_finite;
-}
-
 Status StepEngine::ReduceAndVote(Communicator& communicator, uint64_t prepared, bool stop) {
-  if (reduce_ == Reduce::kFloat) {
-    MUSTER_TRY(communicator.AllReduce(As<float>(sums_), ReduceOp::kSum));
-    const std::span<float> sums = As<float>(sums_);
-    flags_.non_finite =
-        flags_.non_finite || !std::ranges::all_of(sums, [](float x) { return std::isfinite(x); });
-  } else if (exact_.lane_bits == 32) {
-    MUSTER_TRY(communicator.AllReduce(As<int32_t>(sums_), ReduceOp::kSum));
-  } else {
-    MUSTER_TRY(communicator.AllReduce(As<int64_t>(sums_), ReduceOp::kSum));
-  }
+  MUSTER_TRY(math_->Sum(communicator));
   reduced_at_ = position();
   (void)Failpoint("step.reduced");
+  const StepMath::Shown& shown = math_->shown();
+  vote_ = Vote(spec_.options.micro_batches, reduce_ == Reduce::kExact ? layout_.blocks() : 0);
   vote_.SetStep(state_.step());
   vote_.SetPrepared(prepared);
   if (stop) vote_.SetStop();
-  if (flags_.miss) vote_.SetMiss();
-  if (flags_.non_finite) vote_.SetNonFinite();
-  if (reduce_ == Reduce::kExact) vote_.SetExponents(observed_);
+  if (shown.flags.miss) vote_.SetMiss();
+  if (shown.flags.non_finite) vote_.SetNonFinite();
+  for (int index = share_.begin; index < share_.end; ++index) {
+    const double loss = shown.losses[static_cast<size_t>(index)];
+    vote_.SetLoss(index, loss);
+    if (!std::isfinite(loss)) vote_.SetNonFinite();
+  }
+  if (reduce_ == Reduce::kExact) vote_.SetExponents(shown.observed);
   MUSTER_TRY(communicator.AllReduce(vote_.lanes(), ReduceOp::kMax));
   outcome_ = vote_;
   outcome_of_ = position();
@@ -213,103 +166,60 @@ Result<StepEngine::Applied> StepEngine::ApplyOutcome() {
   }
   scale_ = 1;
   if (outcome_.miss() && !outcome_.non_finite()) {
-    outcome_.GetExponents(observed_);
-    RaiseBlocks(layout_.all());
+    MUSTER_TRY(math_->Agree(outcome_));
+    MUSTER_TRY(math_->Raise(layout_.all()));
     ++header.misses;
     applied_ = Applied::kRaised;
   } else {
-    Commit();
+    MUSTER_TRY(Commit());
     applied_ = summary_.skipped ? Applied::kSkipped : Applied::kCommitted;
   }
   state_.set_all_page_versions(position());
   return applied_;
 }
 
-void StepEngine::Commit() {
+Status StepEngine::Commit() {
   StateHeader& header = state_.header();
   summary_ = {header.step, outcome_.MeanLoss(), 0, outcome_.non_finite()};
   if (summary_.skipped) {
     ++header.skipped;
   } else {
-    if (reduce_ == Reduce::kExact) outcome_.GetExponents(observed_);
-    TakeMean(layout_.all());
-    summary_.gradient_norm = std::sqrt(SumOfSquares(layout_, gradient_));
+    if (reduce_ == Reduce::kExact) MUSTER_TRY(math_->Agree(outcome_));
+    MUSTER_TRY(math_->TakeMean(layout_.all()));
+    MUSTER_ASSIGN(const double squares, math_->SumOfSquares());
+    summary_.gradient_norm = std::sqrt(squares);
     const double clip = spec_.options.clip_norm;
     if (clip > 0 && summary_.gradient_norm > clip) scale_ = clip / summary_.gradient_norm;
-    UpdateBlocks(layout_.all(), header.step, scale_);
+    MUSTER_TRY(Update(layout_.all(), header.step, scale_));
   }
   header.loss = summary_.loss;
   header.samples_consumed += static_cast<uint64_t>(samples_per_step());
   ++header.step;
+  return {};
 }
 
-void StepEngine::TakeMean(BlockRange blocks) {
-  const double mean = 1.0 / spec_.options.micro_batches;
-  if (reduce_ == Reduce::kFloat) {
-    const std::span<float> sums = As<float>(sums_);
-    for (size_t i = layout_.begin(blocks.begin); i < layout_.begin(blocks.end); ++i) {
-      gradient_[i] = static_cast<float>(sums[i] * mean);
-    }
-    return;
-  }
-  CopyExponents(blocks);
-  if (exact_.lane_bits == 32) {
-    ToFloat<int32_t>(layout_, exact_, exponents_, As<int32_t>(sums_), mean, gradient_, blocks);
-  } else {
-    ToFloat<int64_t>(layout_, exact_, exponents_, As<int64_t>(sums_), mean, gradient_, blocks);
-  }
-}
-
-void StepEngine::UpdateBlocks(BlockRange blocks, uint64_t step, double scale) {
-  const size_t begin = layout_.begin(blocks.begin);
-  const size_t end = layout_.begin(blocks.end);
-  if (scale != 1.0) {
-    for (size_t i = begin; i < end; ++i) gradient_[i] = static_cast<float>(gradient_[i] * scale);
-  }
-  const UpdateContext context{step, spec_.options.learning_rate(step)};
-  std::vector<std::span<float>> slots(spec_.optimizer->Slots().size());
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const auto first = static_cast<size_t>(gradients_[i].data() - gradient_.data());
-    const size_t from = std::max(begin, first);
-    const size_t to = std::min(end, first + parameters_[i].size());
-    if (from >= to) continue;
-    for (size_t slot = 0; slot < slots.size(); ++slot) {
-      slots[slot] = slots_[i][slot].subspan(from - first, to - from);
-    }
-    spec_.optimizer->Update(context, parameters_[i].subspan(from - first, to - from),
-                            std::span(gradient_).subspan(from, to - from), slots);
-  }
-  if (reduce_ == Reduce::kFloat) return;
-  exponents_.Commit(observed_, step, blocks);
-  StoreExponents(blocks);
-}
-
-void StepEngine::RaiseBlocks(BlockRange blocks) {
-  CopyExponents(blocks);
-  exponents_.Raise(observed_, blocks);
-  StoreExponents(blocks);
-}
-
-void StepEngine::CopyExponents(BlockRange blocks) {
-  const auto from = state_.tensor<int16_t>(exponents_tensor_);
-  std::copy(from.begin() + static_cast<ptrdiff_t>(blocks.begin),
-            from.begin() + static_cast<ptrdiff_t>(blocks.end),
-            exponents_.values().begin() + static_cast<ptrdiff_t>(blocks.begin));
-}
-
-void StepEngine::StoreExponents(BlockRange blocks) {
-  const auto from = exponents_.values();
-  std::copy(
-      from.begin() + static_cast<ptrdiff_t>(blocks.begin),
-      from.begin() + static_cast<ptrdiff_t>(blocks.end),
-      state_.tensor<int16_t>(exponents_tensor_).begin() + static_cast<ptrdiff_t>(blocks.begin));
+Status StepEngine::Update(BlockRange blocks, uint64_t step, double scale) {
+  return math_->Update(blocks, {step, spec_.options.learning_rate(step)}, scale);
 }
 
 // --- What joiners need ------------------------------------------------------------------------------------------------------
 
-std::span<std::byte> StepEngine::ExchangeSums(std::span<std::byte> spare) {
-  MUSTER_CHECK(spare.size() == sums_.size(), "{} bytes for {}", spare.size(), sums_.size());
-  return std::exchange(sums_, spare);
+Status StepEngine::CopyStrip(size_t strip, std::span<std::byte> packed) {
+  MUSTER_TRY(math_->Fetch(strips_.Parts(strip)));
+  strips_.Copy(strip, packed);
+  return {};
+}
+
+Status StepEngine::PlaceStrip(size_t strip, std::span<const std::byte> packed) {
+  strips_.Place(strip, packed);
+  return math_->Push(strips_.Parts(strip));
+}
+
+Result<std::span<std::byte>> StepEngine::HandOutSums(std::span<std::byte> spare,
+                                                     std::span<const size_t> strips) {
+  std::vector<std::span<std::byte>> parts;
+  for (const size_t strip : strips) parts.push_back(SumsOf(strip, sums()));
+  return math_->HandOutSums(spare, parts);
 }
 
 std::span<std::byte> StepEngine::SumsOf(size_t strip, std::span<std::byte> sums) const {
@@ -319,26 +229,48 @@ std::span<std::byte> StepEngine::SumsOf(size_t strip, std::span<std::byte> sums)
   return sums.subspan(begin * lane, (layout_.begin(blocks.end) - begin) * lane);
 }
 
-void StepEngine::ApplyTo(std::span<const size_t> strips, const Record& record) {
-  if (record.applied == Applied::kSkipped) return;
-  if (reduce_ == Reduce::kExact) record.outcome.GetExponents(observed_);
+Status StepEngine::ApplyTo(std::span<const size_t> strips, const Record& record) {
+  if (record.applied == Applied::kSkipped) return {};
+  if (reduce_ == Reduce::kExact) MUSTER_TRY(math_->Agree(record.outcome));
   for (const size_t strip : strips) {
     const BlockRange blocks = strips_.blocks(strip);
     if (record.applied == Applied::kRaised) {
-      RaiseBlocks(blocks);
-    } else {
-      TakeMean(blocks);
-      UpdateBlocks(blocks, record.step, record.scale);
+      MUSTER_TRY(math_->Raise(blocks));
+      continue;
     }
+    const std::span<std::byte> sums[] = {SumsOf(strip, this->sums())};
+    MUSTER_TRY(math_->PushSums(sums));
+    MUSTER_TRY(math_->TakeMean(blocks));
+    MUSTER_TRY(Update(blocks, record.step, record.scale));
   }
+  return math_->Settle();
 }
+
+Status StepEngine::MarkPages(std::span<const uint64_t> positions) {
+  MUSTER_TRY(FetchState());
+  strips_.MarkPages(positions);
+  return {};
+}
+
+Status StepEngine::FetchState() {
+  const std::span<std::byte> image[] = {state_.image()};
+  return math_->Fetch(image);
+}
+
+Status StepEngine::PushState() {
+  const std::span<std::byte> image[] = {state_.image()};
+  return math_->Push(image);
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
 
 uint64_t StepEngine::program_hash() const {
   const TrainOptions& o = spec_.options;
-  const std::string facts = fmt::format(
-      "{} {} {} {} {} {} {} {} {} {} {} {}", state_.schema_hash(), o.steps, o.seed, o.micro_batches,
-      o.batch_size, o.clip_norm, exact_.lane_bits, o.headroom_bits, static_cast<int>(o.non_finite),
-      static_cast<int>(reduce_), spec_.dataset_size, spec_.optimizer->Describe());
+  const std::string facts =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", math_->Describe(), state_.schema_hash(),
+                  o.steps, o.seed, o.micro_batches, o.batch_size, o.clip_norm, exact_.lane_bits,
+                  o.headroom_bits, static_cast<int>(o.non_finite), static_cast<int>(reduce_),
+                  spec_.dataset_size, spec_.optimizer->Describe());
   return HashBytes(std::as_bytes(std::span(facts))).low;
 }
 

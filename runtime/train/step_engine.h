@@ -1,5 +1,5 @@
-// StepEngine: one step's numbers. Gradients of micro-batches into a sum, the sum over all members, the vote, and what its outcome
-// does to the state. It knows nothing of generations; a communicator comes with each call.
+// StepEngine: one step. Gradients of micro-batches into a sum, the sum over all members, the vote, and what its outcome does to the
+// state. It knows nothing of generations; a communicator comes with each call. The arithmetic is that of step_math.h.
 //
 //   compute --> reduce --> vote --> apply
 //
@@ -7,7 +7,7 @@
 // exponents (the step is then computed again), or a skip. The *position* counts outcomes applied; two members differ by at
 // most one.
 //
-// Threading: one thread. Ownership: backend and optimizer outlive the engine.
+// Threading: one thread. Ownership: backend, device and optimizer outlive the engine.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,8 @@
 #include "runtime/core/micro_batches.h"
 #include "runtime/core/vote.h"
 #include "runtime/state/state.h"
+#include "runtime/train/cuda/device_math.h"
+#include "runtime/train/step_math.h"
 #include "runtime/train/strips.h"
 #include "runtime/train/train.h"
 
@@ -30,9 +32,10 @@ namespace muster {
 
 class StepEngine {
  public:
-  // Errors: kInvalidArgument (options, duplicate or empty parameters), kResourceExhausted (memory).
+  // Errors: kInvalidArgument (options, duplicate or empty parameters), kResourceExhausted
+  // (memory), those of DeviceMath::Create.
   static Result<std::unique_ptr<StepEngine>> Create(const SessionSpec& spec, Reduce reduce,
-                                                    Backend& backend);
+                                                    Backend& backend, const StepDevice& on = {});
 
   // Computes the micro-batches of `share` at the state's step and adds them up locally.
   // Errors: those of `compute`.
@@ -67,18 +70,29 @@ class StepEngine {
     double scale = 1;  // of the mean gradient, by clipping
   };
   const Strips& strips() const { return strips_; }
-  Strips& strips() { return strips_; }
   // That of the outcome applied last.
   Record record() const { return {outcome_, applied_, outcome_.step(), scale_}; }
-  // Hands out the sums of the step applied last; the next one is summed in `spare`, which is as large.
-  std::span<std::byte> ExchangeSums(std::span<std::byte> spare);
-  std::span<std::byte> sums() { return sums_; }
+  // Into and out of `packed`, of strips().bytes(strip) bytes.
+  Status CopyStrip(size_t strip, std::span<std::byte> packed);
+  Status PlaceStrip(size_t strip, std::span<const std::byte> packed);
+  // Hands out the sums of the step applied last, as far as they are those of `strips`; the next one is summed in `spare`, which is as
+  // large, or that is what is handed out.
+  Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare,
+                                           std::span<const size_t> strips);
+  std::span<std::byte> sums() { return math_->sums(); }
   // The part of `sums` that belongs to `strip`.
   std::span<std::byte> SumsOf(size_t strip, std::span<std::byte> sums) const;
   // Applies `record`, whose sums are in sums(), to these strips only; the header stays as it is.
-  void ApplyTo(std::span<const size_t> strips, const Record& record);
+  Status ApplyTo(std::span<const size_t> strips, const Record& record);
+  // Marks each page of the state as being at the position that all strips in it are at (Strips::MarkPages).
+  Status MarkPages(std::span<const uint64_t> positions);
 
+  // --- The state's image ---
+  // It is read, or has been written, between these; on the CPU they do nothing.
+  Status FetchState();
+  Status PushState();
   State& state() { return state_; }
+  // Of the image.
   ConstTensors parameters() const { return parameter_views_; }
   Tensors mutable_parameters() { return parameters_; }
   const StepSummary& summary() const { return summary_; }
@@ -93,17 +107,9 @@ class StepEngine {
  private:
   StepEngine(const SessionSpec& spec, Reduce reduce, std::vector<TensorSpec> tensors,
              std::vector<size_t> sizes);
-  Status AllocateSums(Backend& backend);
-  void AddGradient();
   MicroBatch MakeMicroBatch(int index);
-  void Commit();
-  // The mean gradient of these blocks, from the sums.
-  void TakeMean(BlockRange blocks);
-  // Parameters, slots and exponents of these blocks, from the mean gradient and `observed_`.
-  void UpdateBlocks(BlockRange blocks, uint64_t step, double scale);
-  void RaiseBlocks(BlockRange blocks);
-  void CopyExponents(BlockRange blocks);
-  void StoreExponents(BlockRange blocks);
+  Status Commit();
+  Status Update(BlockRange blocks, uint64_t step, double scale);
 
   const SessionSpec spec_;
   const Reduce reduce_;
@@ -113,17 +119,11 @@ class StepEngine {
   State state_;
   std::vector<std::span<float>> parameters_;
   std::vector<std::span<const float>> parameter_views_;
-  std::vector<std::vector<std::span<float>>> slots_;  // [parameter][slot]
   Strips strips_;
-  size_t exponents_tensor_ = 0;
-  BlockExponents exponents_;     // a copy of the state's, in the type that exact/ wants
-  std::vector<float> gradient_;  // of one micro-batch, then the reduced mean
-  std::vector<std::span<float>> gradients_;
-  std::span<std::byte> sums_;  // lanes, in memory that collectives reduce in place
-  std::vector<int16_t> observed_;
+  std::unique_ptr<StepMath> math_;
   std::vector<int64_t> samples_;
-  ExactFlags flags_;
-  Vote vote_;     // of the step being computed
+  MicroBatchRange share_;  // of the step being computed
+  Vote vote_;
   Vote outcome_;  // of the last decided vote: kept while others may still need it
   std::optional<uint64_t> reduced_at_;
   std::optional<uint64_t> outcome_of_;

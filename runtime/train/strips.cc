@@ -23,7 +23,7 @@ Strips::Strips(State& state, const BlockLayout& layout, size_t parameters)
   const size_t count = (layout.blocks() + blocks_per_strip_ - 1) / blocks_per_strip_;
   for (size_t strip = 0; strip < count; ++strip) {
     size_t bytes = 0;
-    ForEachPart(strip, [&](std::span<std::byte> part) { bytes += part.size(); });
+    for (const auto part : Parts(strip)) bytes += part.size();
     bytes_.push_back(bytes);
   }
 }
@@ -32,8 +32,8 @@ BlockRange Strips::blocks(size_t strip) const {
   return {strip * blocks_per_strip_, std::min((strip + 1) * blocks_per_strip_, layout_.blocks())};
 }
 
-template <typename Act>
-void Strips::ForEachPart(size_t strip, Act act) const {
+std::vector<std::span<std::byte>> Strips::Parts(size_t strip) const {
+  std::vector<std::span<std::byte>> parts;
   const BlockRange range = blocks(strip);
   const size_t begin = layout_.begin(range.begin);
   const size_t end = layout_.begin(range.end);
@@ -43,35 +43,37 @@ void Strips::ForEachPart(size_t strip, Act act) const {
     const size_t from = std::max(begin, first_elements_[i]) - first_elements_[i];
     const size_t to = std::min(end, first_elements_[i + 1]) - first_elements_[i];
     for (size_t tensor = i; tensor < parameters_ * (slots_ + 1); tensor += parameters_) {
-      act(state_.tensor_bytes(tensor).subspan(from * sizeof(float), (to - from) * sizeof(float)));
+      parts.push_back(
+          state_.tensor_bytes(tensor).subspan(from * sizeof(float), (to - from) * sizeof(float)));
     }
   }
-  act(std::as_writable_bytes(state_.tensor<int16_t>(state_.tensors().size() - 1)
-                                 .subspan(range.begin, range.end - range.begin)));
+  parts.push_back(std::as_writable_bytes(state_.tensor<int16_t>(state_.tensors().size() - 1)
+                                             .subspan(range.begin, range.end - range.begin)));
+  return parts;
 }
 
 void Strips::Copy(size_t strip, std::span<std::byte> packed) const {
   MUSTER_CHECK(packed.size() == bytes_[strip], "{} of {}", packed.size(), bytes_[strip]);
-  ForEachPart(strip, [&](std::span<std::byte> part) {
+  for (const auto part : Parts(strip)) {
     std::memcpy(packed.data(), part.data(), part.size());
     packed = packed.subspan(part.size());
-  });
+  }
 }
 
 void Strips::Place(size_t strip, std::span<const std::byte> packed) {
   MUSTER_CHECK(packed.size() == bytes_[strip], "{} of {}", packed.size(), bytes_[strip]);
-  ForEachPart(strip, [&](std::span<std::byte> part) {
+  for (const auto part : Parts(strip)) {
     std::memcpy(part.data(), packed.data(), part.size());
     packed = packed.subspan(part.size());
-  });
+  }
 }
 
 void Strips::MarkPages(std::span<const uint64_t> positions) {
   MUSTER_CHECK(positions.size() == count(), "{} of {}", positions.size(), count());
   std::vector<bool> seen(state_.pages());
   for (size_t strip = 0; strip < count(); ++strip) {
-    ForEachPart(strip, [&](std::span<std::byte> part) {
-      if (part.empty()) return;
+    for (const auto part : Parts(strip)) {
+      if (part.empty()) continue;
       const auto begin = static_cast<size_t>(part.data() - state_.image().data());
       for (size_t page = begin / kPageBytes; page <= (begin + part.size() - 1) / kPageBytes;
            ++page) {
@@ -79,7 +81,7 @@ void Strips::MarkPages(std::span<const uint64_t> positions) {
         state_.set_page_version(page, same ? positions[strip] : UINT64_MAX);
         seen[page] = true;
       }
-    });
+    }
   }
   state_.set_page_version(0, UINT64_MAX);
 }

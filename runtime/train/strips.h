@@ -29,6 +29,9 @@ class Strips {
   // Bytes of it when copied.
   size_t bytes(size_t strip) const { return bytes_[strip]; }
 
+  // Where it lies in the image of the state, always in the same order.
+  std::vector<std::span<std::byte>> Parts(size_t strip) const;
+
   // Into and out of `packed`, of bytes(strip) bytes.
   void Copy(size_t strip, std::span<std::byte> packed) const;
   void Place(size_t strip, std::span<const std::byte> packed);
@@ -38,10 +41,6 @@ class Strips {
   void MarkPages(std::span<const uint64_t> positions);
 
  private:
-  // Calls `act` with each range of the image that belongs to `strip`, always in the same order.
-  template <typename Act>
-  void ForEachPart(size_t strip, Act act) const;
-
   State& state_;
   const BlockLayout& layout_;
   const size_t parameters_;

@@ -29,6 +29,12 @@
 
 namespace muster {
 
+namespace cuda {
+class Device;
+}
+class GpuModel;  // gpu.h
+struct GpuWork;
+
 // A named float array that is trained.
 struct Parameter {
   std::string name;            // unique: "fc1.weight"
@@ -47,6 +53,7 @@ struct MicroBatch {
   std::span<const int64_t> samples;  // indices into the dataset
   const Batch* data = nullptr;       // the samples' content, read from the dataset
   Random random;                     // a stream of its own: (seed, step, index)
+  const GpuWork* gpu = nullptr;      // on a GPU: where to compute (gpu.h)
 };
 
 using Metrics = std::map<std::string, double>;
@@ -64,6 +71,10 @@ class Model {
   // to `gradients`, which are zero on entry.
   virtual double TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
                                  Tensors gradients) = 0;
+
+  // The same model on a GPU, if this worker has one: what then trains instead of TrainMicroBatch(). It may refer to this model. Errors:
+  // kUnimplemented, which is what a model answers that trains on CPUs only; others end the job.
+  virtual Result<std::unique_ptr<GpuModel>> OnGpu(cuda::Device& device);
 
   // Results of the trained model (accuracy, ...), reported under "metrics". Called once, at the end, on every worker.
   virtual Metrics Evaluate(ConstTensors parameters) {
@@ -118,10 +129,13 @@ struct SessionSpec {
   const Optimizer* optimizer = nullptr;     // must outlive the session
   TrainOptions options;
   int64_t dataset_size = 0;  // samples in an epoch; at least 1
+  // Called once if this worker has a GPU: makes ready to train on it, and returns GpuModel::Numerics(). Then MicroBatch::gpu is set, and
+  // parameters and gradients are in its memory. Empty: the program trains on CPUs only.
+  std::function<Result<std::string>(cuda::Device&)> move_to = {};
 };
 
 // The work to be done for one micro-batch: returns its mean loss, or an error that ends the job (data that cannot be read). See
-// MicroBatch; `data` is null, the program reads `samples` itself.
+// MicroBatch; `data` is null, the program reads `samples` itself. On a GPU the loss goes to MicroBatch::gpu, not here.
 using ComputeMicroBatch =
     std::function<Result<double>(const MicroBatch&, ConstTensors parameters, Tensors gradients)>;
 
@@ -143,7 +157,8 @@ class Session {
   // True when all steps are committed, or the job was asked to stop and has stopped.
   virtual bool done() const = 0;
   virtual uint64_t step() const = 0;
-  virtual ConstTensors parameters() const = 0;
+  // In host memory, as they are after the last step; fetched from a GPU if this worker has one. Errors: kInternal (the GPU has failed).
+  virtual Result<ConstTensors> parameters() = 0;
 
   // Computes, reduces, votes, commits and applies one step; comes back when it is committed, through any number of membership
   // changes. Errors: kCancelled (this worker was released: exit with 0), kDataLoss or kInternal (the job has failed).

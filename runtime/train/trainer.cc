@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/log.h"
+#include "runtime/train/gpu.h"
 #include "runtime/train/session.h"
 #include "runtime/train/train.h"
 
@@ -61,8 +62,8 @@ class AloneConsole {
   TimePoint last_;
 };
 
-SessionSpec MakeSpec(Model& model, const Dataset& dataset, const Optimizer& optimizer,
-                     const TrainOptions& options) {
+SessionSpec MakeSpec(Model& model, std::unique_ptr<GpuModel>& on_gpu, const Dataset& dataset,
+                     const Optimizer& optimizer, const TrainOptions& options) {
   SessionSpec spec;
   spec.parameters = model.Parameters();
   spec.initialize = [&model, seed = options.seed](Tensors parameters) {
@@ -72,6 +73,10 @@ SessionSpec MakeSpec(Model& model, const Dataset& dataset, const Optimizer& opti
   spec.optimizer = &optimizer;
   spec.options = options;
   spec.dataset_size = dataset.size();
+  spec.move_to = [&](cuda::Device& device) -> Result<std::string> {
+    MUSTER_ASSIGN(on_gpu, model.OnGpu(device));
+    return on_gpu->Numerics();
+  };
   return spec;
 }
 
@@ -79,7 +84,8 @@ SessionSpec MakeSpec(Model& model, const Dataset& dataset, const Optimizer& opti
 
 int Train(Model& model, const Dataset& dataset, const Optimizer& optimizer,
           const TrainOptions& options) {
-  auto created = Session::Create(MakeSpec(model, dataset, optimizer, options));
+  std::unique_ptr<GpuModel> on_gpu;
+  auto created = Session::Create(MakeSpec(model, on_gpu, dataset, optimizer, options));
   if (!created) {
     const bool checkpoint = created.error().code == Code::kDataLoss ||
                             created.error().code == Code::kFailedPrecondition ||
@@ -97,14 +103,18 @@ int Train(Model& model, const Dataset& dataset, const Optimizer& optimizer,
     MicroBatch filled = micro_batch;
     filled.data = &batch;
     MUSTER_TRY(dataset.Read(micro_batch.samples, batch));
-    return model.TrainMicroBatch(filled, parameters, gradients);
+    if (filled.gpu == nullptr) return model.TrainMicroBatch(filled, parameters, gradients);
+    MUSTER_TRY(on_gpu->TrainMicroBatch(filled, parameters, gradients));
+    return 0.0;
   };
   while (!session.done()) {
     const auto summary = session.Step(compute);
     if (!summary) return Complain(summary.error());
     if (alone) console.Progress(*summary);
   }
-  const Metrics metrics = model.Evaluate(session.parameters());
+  const auto parameters = session.parameters();
+  if (!parameters) return Complain(parameters.error());
+  const Metrics metrics = model.Evaluate(*parameters);
   if (Status finished = session.Finish(metrics); !finished) return Complain(finished.error());
   if (alone) console.Finished(session.result());
   return 0;

@@ -18,11 +18,14 @@
 #include <thread>
 #include <vector>
 
+#include "models/digits/mlp_kernels.h"
 #include "runtime/cuda/driver_api.h"
 #include "runtime/cuda/health_kernels.h"
 #include "runtime/cuda/kernel.h"
 #include "runtime/train/cuda/step_kernels.h"
+#include "tests/cuda/named_process.h"
 
+using muster::IsNamedIn;
 using muster::cuda::Context;
 using muster::cuda::DevicePointer;
 using muster::cuda::Event;
@@ -39,9 +42,10 @@ constexpr unsigned char kGarbage = 0xA5;  // what fresh memory holds
 
 constexpr int kLaunchFailed = 719;  // CUDA_ERROR_LAUNCH_FAILED
 constexpr int kNotInitialized = 3;
+constexpr int kEccUncorrectable = 214;
 
-const HostKernel kKernels[] = {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL)
-                                   MUSTER_HEALTH_KERNELS(MUSTER_HOST_KERNEL)};
+const HostKernel kKernels[] = {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL) MUSTER_HEALTH_KERNELS(
+    MUSTER_HOST_KERNEL) MUSTER_MLP_KERNELS(MUSTER_HOST_KERNEL)};
 
 int Setting(const char* name, int otherwise) {
   const char* given = std::getenv(name);
@@ -49,6 +53,8 @@ int Setting(const char* name, int otherwise) {
 }
 
 // What the tests have asked for.
+thread_local int current_device = 0;
+
 std::mutex wishes_mutex;
 std::condition_variable wishes_changed;
 bool held = false;
@@ -81,9 +87,10 @@ std::mutex memory_mutex;
 std::map<DevicePointer, size_t> memory;
 
 // A bit of what this kernel has written turns over. Its output is the first thing in its arguments.
-void SpoilIfWanted(const std::string& kernel, const void* arguments) {
+void SpoilIfWanted(const std::string& kernel, const void* arguments, int device) {
   std::lock_guard lock(wishes_mutex);
-  if (kernel != spoiled_kernel) return;
+  const bool sick = device == Setting("MUSTER_STANDIN_SICK", -1) && kernel == "health_write";
+  if (kernel != spoiled_kernel && !sick) return;
   spoiled_kernel.clear();
   unsigned char* output = nullptr;
   std::memcpy(&output, arguments, sizeof output);
@@ -98,6 +105,7 @@ struct CUevent_st {
 };
 
 struct CUstream_st {
+  const int device = current_device;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::function<void()>> work;
@@ -125,6 +133,7 @@ struct CUstream_st {
         wishes_changed.wait(wishes, [] { return !held; });
       }
       if (const int error = error_to_come.exchange(0)) sticky_error = error;
+      if (IsNamedIn("MUSTER_STANDIN_FAIL_FILE")) sticky_error = kEccUncorrectable;
       one();
       lock.lock();
     }
@@ -237,7 +246,11 @@ int cuDevicePrimaryCtxRetain(Context* context, int device) {
 
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 
-int cuCtxSetCurrent(Context context) { return context == nullptr ? kNotInitialized : 0; }
+int cuCtxSetCurrent(Context context) {
+  if (context == nullptr) return kNotInitialized;
+  current_device = static_cast<int>(reinterpret_cast<uintptr_t>(context)) - 1;
+  return 0;
+}
 
 int cuModuleLoadData(Module* module, const void* image) {
   *module = reinterpret_cast<Module>(const_cast<void*>(image));
@@ -354,7 +367,7 @@ int cuLaunchKernel(Function function, unsigned blocks, unsigned, unsigned, unsig
   const auto* arguments = static_cast<const std::byte*>(parameters[0]);
   return stream->Queue([=, copy = std::vector(arguments, arguments + kernel->argument_bytes)] {
     for (unsigned block = 0; block < blocks; ++block) kernel->run(block, copy.data());
-    SpoilIfWanted(kernel->name, copy.data());
+    SpoilIfWanted(kernel->name, copy.data(), stream->device);
   });
 }
 

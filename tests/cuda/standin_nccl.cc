@@ -21,8 +21,10 @@
 #include <vector>
 
 #include "collectives/nccl/library.h"
+#include "tests/cuda/named_process.h"
 #include "tests/cuda/standin_driver.h"
 
+using muster::IsNamedIn;
 using muster::cuda::Stream;
 using muster::nccl::Config;
 using muster::nccl::EncryptionConfig;
@@ -312,7 +314,7 @@ int ncclCommDestroy(ncclComm* comm) {
 }
 
 int ncclCommAbort(ncclComm* comm) {
-  while (abort_hangs) Pause();
+  while (abort_hangs || IsNamedIn("MUSTER_STANDIN_NCCL_HANG_FILE")) Pause();
   comm->aborted = true;
   comm->End();
   return 0;

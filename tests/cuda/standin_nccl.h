@@ -1,5 +1,6 @@
 // What tests may tell the NCCL of standin_nccl.cc, after it has been loaded, by looking for these functions in it. What processes are
-// told comes by environment: MUSTER_STANDIN_NCCL_VERSION (23203).
+// told comes by environment: MUSTER_STANDIN_NCCL_VERSION (23203), MUSTER_STANDIN_NCCL_HANG_FILE (ncclCommAbort does not return in the process whose id
+// that file has).
 //
 // Threading: safe from any thread.
 #pragma once

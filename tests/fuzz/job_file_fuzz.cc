@@ -86,6 +86,7 @@ JobFile SomeJob() {
   job.environment = {{"A", "no"}};
   job.workers = WorkerRange{2, 8};
   job.collectives = "host";
+  job.device = "cuda:0";
   job.reduce = "exact";
   job.checkpoint = CheckpointRequest{"c", 10, false};
   job.step_timeout_ms = 60'000;

@@ -2,6 +2,7 @@
 
     MUSTER_BIN                  folder with the binaries (default: build/bin of this tree)
     MUSTER_TEST_TIMEOUT_SCALE   factor for every deadline (sanitizer builds: 4)
+    MUSTER_TEST_DEVICE          what all jobs train on (cuda: GPUs, or the stand-ins that MUSTER_LIBCUDA and others name)
     MUSTER_TEST_SEED            seed of the random moments and victims (default: a new one, which is printed)
 
 Every wait has a deadline, and when it passes, tells what the job had said so far. Home.close() proves that nothing is left.
@@ -26,6 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("MUSTER_BIN") or ROOT / "build" / "bin").absolute()
 LAUNCHER = str(BIN / "launcher")
 PACED = BIN.parent / "tests" / "paced_program"
+DEVICE = os.environ.get("MUSTER_TEST_DEVICE")
+KEPT = ("MUSTER_HOME", "MUSTER_JOIN", "MUSTER_LIBCUDA", "MUSTER_LIBNCCL", "MUSTER_LIBCUBLAS")
 SCALE = float(os.environ.get("MUSTER_TEST_TIMEOUT_SCALE") or 1)
 SEED = int(os.environ.get("MUSTER_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
@@ -59,8 +62,10 @@ class Home:
         self.shared_before = processes.shared_memory()  # of a test that was killed, say
         self.environment = {**os.environ, "MUSTER_HOME": str(self.path), "TMPDIR": str(self.temporary)}
         # How joiners get the state may be chosen for a whole test: MUSTER_JOIN=flat tests/process/kills_test.py.
-        for name in [name for name in self.environment if name.startswith("MUSTER_") and name not in ("MUSTER_HOME", "MUSTER_JOIN")]:
+        for name in [name for name in self.environment if name.startswith("MUSTER_") and name not in KEPT]:
             del self.environment[name]
+        if DEVICE:  # several workers on one GPU, a health check of milliseconds
+            self.environment |= {"MUSTER_DEVICE": DEVICE, "MUSTER_GPU_CHECK": "brief", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}
 
     def launcher(self, *arguments, seconds=30, **options):
         """Runs a verb to its end; the completed process, with text output."""
@@ -150,7 +155,8 @@ class Job:
         self.home = home
         self.name = name
         self.folder = home.path / "jobs" / name
-        command = [LAUNCHER, "run", "--name", name, *(["--workers", str(workers)] if workers else []), *map(str, flags),
+        command = [LAUNCHER, "run", "--name", name, *(["--workers", str(workers)] if workers else []),
+                   *(["--device", DEVICE] if DEVICE else []), *map(str, flags),
                    *(["--detach"] if detach else []), "-y", "-o", "json", "--", program_path(program),
                    *map(str, arguments)]
         self.command = command

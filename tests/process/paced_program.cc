@@ -1,5 +1,5 @@
 // A training program whose speed and size a test chooses, through the environment, so that faults hit the moment they are
-// meant for. Neither the pace nor the extra output changes the bits; the size does.
+// meant for. Neither the pace nor the extra output changes the bits; the size does. On a GPU they are those of the CPU.
 //
 //   PACED_MS=5            a micro-batch takes 5 ms; it sleeps, so that many workers need few cores
 //   PACED_BUSY_MS=5       the same, but it computes all that time
@@ -22,6 +22,7 @@
 #include <string>
 #include <thread>
 
+#include "runtime/train/testing/through_host.h"
 #include "runtime/train/train.h"
 
 using namespace muster;
@@ -68,6 +69,10 @@ class Paced : public Model {
     }
     if (static_cast<double>(batch.step) == nan_at_) return std::numeric_limits<double>::quiet_NaN();
     return loss / static_cast<double>(gradients[0].size());
+  }
+
+  Result<std::unique_ptr<GpuModel>> OnGpu(cuda::Device& device) override {
+    return std::make_unique<ModelThroughHost>(device, *this);
   }
 
  private:

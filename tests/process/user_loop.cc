@@ -41,7 +41,9 @@ int main(int argc, char** argv) {
     const auto step = (*session)->Step(FitLine);
     if (!step) return Fail(step.error());
   }
-  const auto line = (*session)->parameters()[0];
+  const auto parameters = (*session)->parameters();
+  if (!parameters) return Fail(parameters.error());
+  const auto line = (*parameters)[0];
   std::printf("y = %.3f x + %.3f\n", line[0], line[1]);
   const Status finished = (*session)->Finish({{"slope", line[0]}, {"offset", line[1]}});
   return finished ? 0 : Fail(finished.error());

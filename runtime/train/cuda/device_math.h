@@ -1,0 +1,107 @@
+// DeviceMath: the arithmetic of a step on a GPU. Gradients, sums and the state stay in its memory; what a step brings to the host is
+// what its vote needs.
+//
+// Everything is queued on one stream; a step waits for it once, when its sums are needed. Sums of all members are NCCL's where the
+// communicator has it, else they take the way through the host.
+//
+// Threading and ownership: as StepMath; the memory lives as long as the device.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/exact/kernels.h"
+#include "runtime/cuda/device.h"
+#include "runtime/train/gpu.h"
+#include "runtime/train/step_math.h"
+
+namespace muster {
+
+// The GPU that steps are taken on; null: the CPU.
+struct StepDevice {
+  cuda::Device* device = nullptr;
+  std::string numerics = {};  // of the program (GpuModel::Numerics)
+};
+
+class DeviceMath : public StepMath {
+ public:
+  // Errors: kResourceExhausted (memory of the device or the host), kFailedPrecondition (this build has no kernels for it, or the optimizer
+  // none), kInternal.
+  static Result<std::unique_ptr<StepMath>> Create(const StepFrame& frame, Backend& backend,
+                                                  const StepDevice& on);
+
+  std::string Describe() const override;
+  Status Begin() override;
+  Status Add(MicroBatch batch, const ComputeMicroBatch& compute) override;
+  Status Sum(Communicator& communicator) override;
+
+  Status Agree(const Vote& outcome) override;
+  Status TakeMean(BlockRange) override { return {}; }  // Update() does
+  Result<double> SumOfSquares() override;
+  Status Update(BlockRange blocks, const UpdateContext& context, double scale) override;
+  Status Raise(BlockRange blocks) override;
+  Status Settle() override;
+
+  Status Fetch(Parts parts) override;
+  Status Push(Parts parts) override;
+  Status PushSums(Parts parts) override;
+  Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare, Parts parts) override;
+
+ private:
+  DeviceMath(const StepFrame& frame, const StepDevice& on);
+  Status Allocate();
+  template <typename T>
+  Result<T*> MakeArray(size_t count);
+  template <typename T>
+  Result<T*> CopyOf(std::span<const T> values);
+  Status FindKernels();
+  Status SumThroughHost(Communicator& communicator);
+  void ReadShown();
+  cuda::DevicePointer InImage(std::span<const std::byte> part) const;
+  exact::Scales Scales() const;
+  exact::MeanArguments Mean() const;
+
+  cuda::Device& device_;
+  const std::string numerics_;
+  cuda::Stream stream_ = nullptr;
+  cuda::Event event_ = nullptr;
+  struct {
+    cuda::Function accumulate = nullptr;
+    cuda::Function check = nullptr;  // of sums of floats
+    cuda::Function squares = nullptr;
+    cuda::Function update = nullptr;
+    cuda::Function raise = nullptr;
+  } kernels_;
+
+  // In the memory of the device.
+  uint64_t* begins_ = nullptr;  // of blocks, in gradients and sums
+  uint64_t* places_ = nullptr;  // of blocks, from parameters_ on
+  std::byte* image_ = nullptr;
+  float* parameters_ = nullptr;   // in image_
+  size_t slot_stride_ = 0;        // in floats
+  int16_t* exponents_ = nullptr;  // in image_
+  float* gradient_ = nullptr;     // of one micro-batch
+  std::byte* device_sums_ = nullptr;
+  int16_t* agreed_ = nullptr;
+  std::vector<std::span<const float>> parameter_views_;
+  std::vector<std::span<float>> gradients_;
+
+  // What a step has shown, as it lies on the device, and its copy in host memory: flags, losses, squares, exponents.
+  struct ShownOffsets {
+    size_t losses = 0;
+    size_t squares = 0;
+    size_t observed = 0;
+    size_t end = 0;
+  };
+  const ShownOffsets offsets_;
+  std::byte* device_shown_ = nullptr;
+  std::byte* nothing_shown_ = nullptr;  // what it is before a step
+  std::span<std::byte> host_shown_;
+  std::span<std::byte> host_agreed_;
+  bool image_is_current_ = false;  // the host's is what the device's is
+};
+
+}  // namespace muster

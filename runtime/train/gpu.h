@@ -1,0 +1,38 @@
+// The side of a model that trains on a GPU, beside train.h.
+//
+//   class MyGpuModel : public GpuModel { ... };
+//   Result<std::unique_ptr<GpuModel>> MyModel::OnGpu(cuda::Device& device) { return MyGpuModel::Create(device); }
+//
+// Threading: as Model.
+#pragma once
+
+#include <string>
+
+#include "runtime/cuda/device.h"
+#include "runtime/train/train.h"
+
+namespace muster {
+
+// Where a micro-batch is computed.
+struct GpuWork {
+  // Copies, kernels and calls of libraries are queued here, and done later in this order. What was queued for a step is done before the
+  // first micro-batch of the next is asked for; until then host memory that it reads must stay as it is.
+  cuda::Stream stream = nullptr;
+  double* loss = nullptr;  // in the memory of the device, for the mean loss of the samples
+};
+
+class GpuModel {
+ public:
+  virtual ~GpuModel() = default;
+
+  // What the bits of gradients depend on beside the kind of GPU, such as "cublas=130100". Members must agree.
+  virtual std::string Numerics() const = 0;
+
+  // Queues forward and backward of `batch` on batch.gpu: the loss of its samples, and the gradient of that, which is added to `gradients`,
+  // zero on entry. Parameters and gradients are in the memory of the device. It neither allocates nor waits for the device. Errors end
+  // the job, or only this worker if the device has failed (kInternal).
+  virtual Status TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
+                                 Tensors gradients) = 0;
+};
+
+}  // namespace muster
