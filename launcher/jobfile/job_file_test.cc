@@ -83,7 +83,7 @@ TEST(JobFile, ReadsEveryKey) {
   EXPECT_EQ(job->start_timeout_ms, 3000);
   EXPECT_THAT(job->files, testing::ElementsAre("data", "config.json"));
   EXPECT_EQ(job->places.at("pools[0].device.count"), (Position{14, 32}));
-  EXPECT_EQ(job->places.at("files[1]"), (Position{32, 15}));
+  EXPECT_EQ(job->places.at("files[1]"), (Position{33, 15}));
 }
 
 TEST(JobFile, IsTheSameAfterARoundTripThroughJson) {

@@ -99,7 +99,8 @@ Status GpuMlp::Forward(ConstTensors parameters, cuda::Stream stream) {
   return layer(hidden_, hidden, parameters[kWeight2], parameters[kBias2], logits_);
 }
 
-Status GpuMlp::Backward(ConstTensors parameters, Tensors gradients, cuda::Stream stream) {
+Status GpuMlp::Backward(const GpuWork& gpu, ConstTensors parameters, Tensors gradients) {
+  const cuda::Stream stream = gpu.stream;
   const auto [inputs, hidden, classes] = shape_;
   const auto rows = static_cast<size_t>(count_);
   // weight [m, n] += transposed factor [m, count] x gradient [count, n]; bias [n] += the rows of gradient
@@ -111,6 +112,7 @@ Status GpuMlp::Backward(ConstTensors parameters, Tensors gradients, cuda::Stream
                    digits::MatrixArguments{gradient, rows, bias.size(), bias.data()}, stream);
   };
   MUSTER_TRY(layer(hidden_, hidden, logits_, classes, gradients[kWeight2], gradients[kBias2]));
+  MUSTER_TRY(gpu.ready(kWeight2));
   // hidden_gradient_ [count, hidden] = logits_ x transposed weight2, where ReLU let the value pass
   MUSTER_TRY(blas_->Multiply(count_, hidden, classes, {logits_, classes},
                              {parameters[kWeight2].data(), classes, true}, 0, hidden_gradient_,
@@ -134,7 +136,7 @@ Status GpuMlp::TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
                      stream));
   MUSTER_TRY(device_.Launch(kernels_.mean_loss, 1,
                             digits::MeanLossArguments{losses_, rows, batch.gpu->loss}, stream));
-  return Backward(parameters, gradients, stream);
+  return Backward(*batch.gpu, parameters, gradients);
 }
 
 }  // namespace muster

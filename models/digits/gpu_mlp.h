@@ -39,7 +39,7 @@ class GpuMlp : public GpuModel {
   Status Allocate(int64_t count);
   Status CopySamples(const MicroBatch& batch);
   Status Forward(ConstTensors parameters, cuda::Stream stream);
-  Status Backward(ConstTensors parameters, Tensors gradients, cuda::Stream stream);
+  Status Backward(const GpuWork& gpu, ConstTensors parameters, Tensors gradients);
   template <typename Arguments>
   Status ForEach(cuda::Function kernel, size_t elements, const Arguments& arguments,
                  cuda::Stream stream) const;

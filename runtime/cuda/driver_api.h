@@ -32,6 +32,11 @@ T* PointerOf(DevicePointer memory) {
   return reinterpret_cast<T*>(memory);
 }
 
+template <typename T>
+DevicePointer AddressOf(const T* memory) {
+  return reinterpret_cast<DevicePointer>(memory);
+}
+
 // CUresult
 inline constexpr int kSuccess = 0;
 inline constexpr int kInvalidValue = 1;

@@ -6,6 +6,7 @@
 // Threading: as Model.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "runtime/cuda/device.h"
@@ -19,6 +20,9 @@ struct GpuWork {
   // first micro-batch of the next is asked for; until then host memory that it reads must stay as it is.
   cuda::Stream stream = nullptr;
   double* loss = nullptr;  // in the memory of the device, for the mean loss of the samples
+  // Says that what has been queued completes the gradients of parameter `first` and all after it: they are added up, and summed over
+  // the members, while the others are computed. Need not be said, nor of each; `first` never grows. Errors: as TrainMicroBatch.
+  std::function<Status(size_t first)> ready;
 };
 
 class GpuModel {

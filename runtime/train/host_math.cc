@@ -34,14 +34,14 @@ HostMath::HostMath(const StepFrame& frame)
 
 // --- A step -------------------------------------------------------------------------------------------------------------------
 
-Status HostMath::Begin() {
+Status HostMath::Begin(Communicator*) {
   std::ranges::fill(sums_, std::byte{0});
   ClearShown();
   CopyExponents(frame_.layout.all());
   return {};
 }
 
-Status HostMath::Add(MicroBatch batch, const ComputeMicroBatch& compute) {
+Status HostMath::Add(MicroBatch batch, bool, const ComputeMicroBatch& compute) {
   std::ranges::fill(gradient_, 0.0F);
   MUSTER_ASSIGN(shown_.losses[static_cast<size_t>(batch.index)],
                 compute(batch, parameter_views_, gradients_));

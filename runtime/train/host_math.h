@@ -19,8 +19,8 @@ class HostMath : public StepMath {
   static Result<std::unique_ptr<StepMath>> Create(const StepFrame& frame, Backend& backend);
 
   std::string Describe() const override { return "cpu"; }
-  Status Begin() override;
-  Status Add(MicroBatch batch, const ComputeMicroBatch& compute) override;
+  Status Begin(Communicator* communicator) override;
+  Status Add(MicroBatch batch, bool last, const ComputeMicroBatch& compute) override;
   Status Sum(Communicator& communicator) override;
 
   Status Agree(const Vote& outcome) override;

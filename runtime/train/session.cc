@@ -145,7 +145,7 @@ Result<bool> ElasticSession::Attempt(const ComputeMicroBatch& compute) {
   Communicator& communicator = *current_->communicator;
   const MicroBatchRange share = Share();
   waiting_ = false;
-  MUSTER_TRY(engine_->Compute(share, compute));
+  MUSTER_TRY(engine_->Compute(share, compute, synced_ ? &communicator : nullptr));
   waiting_ = true;
   (void)Failpoint("step.computed");
   if (ledger_ && share.size() > 0) ledger_->Computed(step(), current_->generation.number, share);

@@ -36,7 +36,8 @@ Result<std::vector<Entry>> ExchangeEntries(Communicator& communicator, const Ste
     return WithHint(Err(Code::kInvalidArgument,
                         "rank {} and rank {} run different programs (model, options or data set)",
                         communicator.rank(), rank),
-                    "all workers of a job must be the same program with the same flags");
+                    "all workers of a job must be the same program with the same flags, on the "
+                    "same kind of device");
   }
   return entries;
 }

@@ -117,12 +117,13 @@ MicroBatch StepEngine::MakeMicroBatch(int index) {
           .random = Random(spec_.options.seed, step, static_cast<uint64_t>(index))};
 }
 
-Status StepEngine::Compute(MicroBatchRange share, const ComputeMicroBatch& compute) {
+Status StepEngine::Compute(MicroBatchRange share, const ComputeMicroBatch& compute,
+                           Communicator* communicator) {
   reduced_at_.reset();  // the sums are overwritten now
   share_ = share;
-  MUSTER_TRY(math_->Begin());
+  MUSTER_TRY(math_->Begin(communicator));
   for (int index = share.begin; index < share.end; ++index) {
-    MUSTER_TRY(math_->Add(MakeMicroBatch(index), compute));
+    MUSTER_TRY(math_->Add(MakeMicroBatch(index), index + 1 == share.end, compute));
   }
   return {};
 }

@@ -37,9 +37,10 @@ class StepEngine {
   static Result<std::unique_ptr<StepEngine>> Create(const SessionSpec& spec, Reduce reduce,
                                                     Backend& backend, const StepDevice& on = {});
 
-  // Computes the micro-batches of `share` at the state's step and adds them up locally.
-  // Errors: those of `compute`.
-  Status Compute(MicroBatchRange share, const ComputeMicroBatch& compute);
+  // Computes the micro-batches of `share` at the state's step and adds them up locally. With `communicator`, whose members are all at
+  // this step, their sums are begun meanwhile where that is possible. Errors: those of `compute`, and of Communicator.
+  Status Compute(MicroBatchRange share, const ComputeMicroBatch& compute,
+                 Communicator* communicator = nullptr);
 
   // Sums over all members, then votes: for the generation `prepared` (0: none) and, if `stop`, to stop after this step. When
   // it returns without error the outcome is in `outcome()`. Errors: those of Communicator.

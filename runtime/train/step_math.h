@@ -61,10 +61,12 @@ class StepMath {
   virtual std::string Describe() const = 0;
 
   // --- A step ---
-  // Sums are zero, and nothing has been shown.
-  virtual Status Begin() = 0;
-  // Has the gradient of `batch` computed, and adds it up. Errors: those of `compute`.
-  virtual Status Add(MicroBatch batch, const ComputeMicroBatch& compute) = 0;
+  // Sums are zero, and nothing has been shown. With `communicator` the sums of all members are begun as soon as this one's micro-batches
+  // are complete; without, Sum() does all of it.
+  virtual Status Begin(Communicator* communicator) = 0;
+  // Has the gradient of `batch` computed, and adds it up; `last`: no other one follows in this step. Errors: those of `compute`, and of
+  // Communicator.
+  virtual Status Add(MicroBatch batch, bool last, const ComputeMicroBatch& compute) = 0;
   // The sums become those of all members, and shown() is complete. Errors: those of Communicator.
   virtual Status Sum(Communicator& communicator) = 0;
   const Shown& shown() const { return shown_; }

@@ -25,9 +25,15 @@ class Bench {
     std::vector<uint64_t> begins;
     for (size_t block = 0; block <= layout_.blocks(); ++block)
       begins.push_back(layout_.begin(block));
-    begins_ = Zeros<uint64_t>(begins.size());
-    Must(device_->CopyIn(AddressOf(begins_), std::as_bytes(std::span(begins)), stream_));
+    begins_ = CopyOf(begins);
+  }
+
+  template <typename T>
+  T* CopyOf(const std::vector<T>& values) {
+    T* copy = Zeros<T>(values.size());
+    Must(device_->CopyIn(cuda::AddressOf(copy), std::as_bytes(std::span(values)), stream_));
     Await();
+    return copy;
   }
 
   template <typename T>
@@ -67,8 +73,9 @@ class Bench {
     const size_t bytes = layout_.elements() * sizeof(float);
     float* from = Zeros<float>(layout_.elements());
     float* to = Zeros<float>(layout_.elements());
-    Repeat(state, 2 * bytes,
-           [&] { Must(device_->Copy(AddressOf(to), AddressOf(from), bytes, stream_)); });
+    Repeat(state, 2 * bytes, [&] {
+      Must(device_->Copy(cuda::AddressOf(to), cuda::AddressOf(from), bytes, stream_));
+    });
   }
 
   static void Must(const Status& status) {
@@ -84,13 +91,8 @@ class Bench {
 
   size_t blocks() const { return layout_.blocks(); }
   size_t elements() const { return layout_.elements(); }
-  cuda::Device& device() { return *device_; }
 
  private:
-  template <typename T>
-  static cuda::DevicePointer AddressOf(T* memory) {
-    return reinterpret_cast<cuda::DevicePointer>(memory);
-  }
   void Await() {
     Must(device_->Record(done_, stream_));
     Must(device_->Await(done_, "a benchmark", MonotonicNow() + kTimeout));
@@ -109,15 +111,11 @@ void CopyInMemory(benchmark::State& state) {
 
 void Accumulate(benchmark::State& state) {
   Bench bench(static_cast<size_t>(state.range(0)));
+  // Of zeros nothing would be added.
+  const float* gradient = bench.CopyOf(std::vector<float>(bench.elements(), 0.25F));
   const exact::AccumulateArguments<int32_t> arguments{
-      bench.Scales(), bench.Zeros<float>(bench.elements()), bench.Zeros<int32_t>(bench.elements()),
+      bench.Scales(), gradient, bench.Zeros<int32_t>(bench.elements()),
       bench.Zeros<int16_t>(bench.blocks()), bench.Zeros<uint32_t>(1)};
-  // A gradient of zeros is not added, so this one has others: the exponent is far above them.
-  float* gradient = const_cast<float*>(arguments.gradient);
-  std::vector<float> values(bench.elements(), 0.25F);
-  Bench::Must(bench.device().CopyIn(reinterpret_cast<cuda::DevicePointer>(gradient),
-                                    std::as_bytes(std::span(values)),
-                                    Bench::Must(bench.device().MakeStream())));
   bench.Run(state, "accumulate_int32", arguments, 3 * sizeof(float));
 }
 

@@ -7,8 +7,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <thread>
 
 #include "collectives/inproc/inproc.h"
+#include "collectives/nccl/library.h"
+#include "collectives/nccl/nccl.h"
 #include "runtime/train/step_engine.h"
 #include "runtime/train/testing/through_host.h"
 
@@ -151,6 +154,54 @@ TEST_P(DeviceMathTest, GoesOnFromAnImage) {
   }
   ASSERT_TRUE(other->FetchState());
   EXPECT_TRUE(std::ranges::equal(other->state().image(), on_host_->state().image()));
+}
+
+// Two members, whose gradients are summed bucket by bucket, as soon as each is there.
+TEST_P(DeviceMathTest, SumsBucketsOverTheMembersByNccl) {
+  if (const auto library = nccl::Library::Load(); !library) {
+    GTEST_SKIP() << library.error().ToString();
+  }
+  constexpr int kMembers = 2;
+  constexpr uint64_t kShort = 20;
+  struct Member {
+    std::unique_ptr<cuda::Device> device;
+    std::unique_ptr<Backend> backend;
+  };
+  std::vector<Member> members(kMembers);
+  const auto fabric = CreateInprocFabric();
+  ConnectRequest request{.generation = 1};
+  for (Member& member : members) {
+    const std::string name = fmt::format("m-{}", request.peers.size());
+    member.device = *cuda::Device::Open(0);
+    member.backend = *CreateNcclBackend(CreateInprocBackend(fabric, name), *member.device);
+    request.peers.push_back({name, member.backend->address()});
+  }
+  std::vector<std::vector<std::byte>> images(kMembers);
+  std::vector<std::jthread> threads;
+  for (int rank = 0; rank < kMembers; ++rank) {
+    threads.emplace_back([&, rank, request]() mutable {
+      Member& member = members[static_cast<size_t>(rank)];
+      request.rank = rank;
+      const auto communicator = *member.backend->Connect(request, {});
+      const StepDevice on{member.device.get(), "none", 4096};
+      const auto engine = *StepEngine::Create(spec_, GetParam().reduce, *member.backend, on);
+      ThroughHost compute(*member.device, Compute);
+      while (engine->state().step() < kShort) {
+        const MicroBatchRange share = ShareOf(rank, kMembers, kMicroBatches);
+        ASSERT_TRUE(engine->Compute(share, compute, communicator.get()));
+        ASSERT_TRUE(engine->ReduceAndVote(*communicator, 0, false));
+        ASSERT_TRUE(engine->ApplyOutcome());
+      }
+      ASSERT_TRUE(engine->FetchState());
+      const auto image = engine->state().image();
+      images[static_cast<size_t>(rank)].assign(image.begin(), image.end());
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(images[0], images[1]);
+  if (GetParam().reduce == Reduce::kFloat) return;  // whose bits depend on the order of additions
+  while (on_host_->state().step() < kShort) Step(*on_host_, Compute);
+  EXPECT_TRUE(std::ranges::equal(images[0], on_host_->state().image()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, DeviceMathTest,

@@ -1,6 +1,7 @@
 // cuBLAS for machines without a GPU: libcublas as MUSTER_LIBCUBLAS may name it, on the memory and streams of standin_driver.cc.
 #include <cstddef>
 #include <cstdlib>
+#include <deque>
 
 #include "runtime/base/shared_library.h"
 #include "tests/cuda/standin_driver.h"
@@ -59,7 +60,8 @@ auto Queue() {
 extern "C" {
 
 int cublasCreate_v2(cublasContext** handle) {
-  *handle = new cublasContext;
+  static std::deque<cublasContext> handles;  // until the process ends
+  *handle = &handles.emplace_back();
   return 0;
 }
 

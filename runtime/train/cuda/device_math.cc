@@ -13,15 +13,8 @@ namespace muster {
 
 namespace {
 
+using cuda::AddressOf;
 using cuda::DevicePointer;
-
-// Work that takes longer has hung; peers and the coordinator notice it much earlier.
-constexpr auto kWorkTimeout = std::chrono::minutes(10);
-
-template <typename T>
-DevicePointer AddressOf(T* memory) {
-  return reinterpret_cast<DevicePointer>(memory);
-}
 
 // Of the lanes that are summed: int32, int64 or float.
 std::string LaneName(const StepFrame& frame) {
@@ -29,10 +22,16 @@ std::string LaneName(const StepFrame& frame) {
   return frame.exact.lane_bits == 32 ? "int32" : "int64";
 }
 
-DeviceCollectives::Lane LaneOf(const StepFrame& frame) {
-  using Lane = DeviceCollectives::Lane;
-  if (frame.reduce == Reduce::kFloat) return Lane::kFloat32;
-  return frame.exact.lane_bits == 32 ? Lane::kInt32 : Lane::kInt64;
+std::vector<size_t> FirstBlocks(const StepFrame& frame) {
+  std::vector<size_t> first;
+  size_t block = 0;
+  size_t element = 0;
+  for (const Parameter& parameter : frame.spec.parameters) {
+    while (frame.layout.begin(block) < element) ++block;
+    first.push_back(block);
+    element += static_cast<size_t>(parameter.size());
+  }
+  return first;
 }
 
 size_t SlotCount(const StepFrame& frame) { return frame.spec.optimizer->Slots().size(); }
@@ -52,7 +51,12 @@ Result<std::unique_ptr<StepMath>> DeviceMath::Create(const StepFrame& frame, Bac
 }
 
 DeviceMath::DeviceMath(const StepFrame& frame, const StepDevice& on)
-    : StepMath(frame), device_(*on.device), numerics_(on.numerics), offsets_([&frame] {
+    : StepMath(frame),
+      device_(*on.device),
+      numerics_(on.numerics),
+      blocks_of_bucket_(std::max<size_t>(on.bucket_bytes / (kBlockSize * frame.lane_bytes()), 1)),
+      first_blocks_(FirstBlocks(frame)),
+      offsets_([&frame] {
         ShownOffsets offsets;
         offsets.losses = sizeof(uint64_t);  // after the flags
         offsets.squares =
@@ -85,8 +89,12 @@ Status DeviceMath::FindKernels() {
   MUSTER_ASSIGN(kernels_.squares, find("squares_" + lane));
   MUSTER_ASSIGN(kernels_.update, find(update + lane));
   MUSTER_ASSIGN(kernels_.raise, find("raise_exponents"));
+  MUSTER_ASSIGN(model_stream_, device_.MakeStream());
   MUSTER_ASSIGN(stream_, device_.MakeStream());
-  MUSTER_ASSIGN(event_, device_.MakeEvent());
+  for (cuda::Event* event :
+       {&ready_, &updated_, &done_, &gradients_[0].added, &gradients_[1].added}) {
+    MUSTER_ASSIGN(*event, device_.MakeEvent());
+  }
   return {};
 }
 
@@ -141,8 +149,10 @@ Status DeviceMath::Allocate() {
     parameter_views_.emplace_back(reinterpret_cast<float*>(in_image(i)),
                                   state.tensor<float>(i).size());
   }
-  MUSTER_ASSIGN(gradient_, MakeArray<float>(layout.elements()));
-  gradients_ = frame_.CutByParameter(gradient_);
+  for (Gradient& gradient : gradients_) {
+    MUSTER_ASSIGN(gradient.elements, MakeArray<float>(layout.elements()));
+    gradient.by_parameter = frame_.CutByParameter(gradient.elements);
+  }
   MUSTER_ASSIGN(device_sums_, MakeArray<std::byte>(frame_.sums_bytes()));
   MUSTER_ASSIGN(agreed_, MakeArray<int16_t>(layout.blocks()));
 
@@ -165,136 +175,6 @@ exact::Scales DeviceMath::Scales() const {
 
 exact::MeanArguments DeviceMath::Mean() const {
   return {Scales(), device_sums_, 1.0 / frame_.spec.options.micro_batches};
-}
-
-// --- A step -------------------------------------------------------------------------------------------------------------------
-
-Status DeviceMath::Begin() {
-  MUSTER_TRY(device_.Use());
-  MUSTER_TRY(device_.Zero(AddressOf(device_sums_), frame_.sums_bytes(), stream_));
-  return device_.Copy(AddressOf(device_shown_), AddressOf(nothing_shown_), offsets_.end, stream_);
-}
-
-Status DeviceMath::Add(MicroBatch batch, const ComputeMicroBatch& compute) {
-  auto* losses = reinterpret_cast<double*>(device_shown_ + offsets_.losses);
-  auto* flags = reinterpret_cast<uint32_t*>(device_shown_);
-  auto* observed = reinterpret_cast<int16_t*>(device_shown_ + offsets_.observed);
-  const GpuWork gpu{stream_, losses + batch.index};
-  batch.gpu = &gpu;
-  MUSTER_TRY(device_.Use());
-  MUSTER_TRY(device_.Zero(AddressOf(gradient_), frame_.layout.elements() * sizeof(float), stream_));
-  MUSTER_TRY(compute(batch, parameter_views_, gradients_));
-  const auto accumulate = [&](const auto& arguments) {
-    return device_.Launch(kernels_.accumulate, frame_.layout.blocks(), arguments, stream_);
-  };
-  if (frame_.reduce == Reduce::kFloat) {
-    return accumulate(
-        FloatSumArguments{begins_, gradient_, reinterpret_cast<float*>(device_sums_), flags});
-  }
-  if (frame_.exact.lane_bits == 32) {
-    return accumulate(exact::AccumulateArguments<int32_t>{
-        Scales(), gradient_, reinterpret_cast<int32_t*>(device_sums_), observed, flags});
-  }
-  return accumulate(exact::AccumulateArguments<int64_t>{
-      Scales(), gradient_, reinterpret_cast<int64_t*>(device_sums_), observed, flags});
-}
-
-Status DeviceMath::Sum(Communicator& communicator) {
-  const size_t blocks = frame_.layout.blocks();
-  DeviceCollectives* ring = communicator.device();
-  MUSTER_TRY(device_.Use());
-  if (ring != nullptr) {
-    MUSTER_TRY(
-        ring->Sum(AddressOf(device_sums_), frame_.layout.elements(), LaneOf(frame_), stream_));
-  } else if (communicator.size() > 1) {
-    MUSTER_TRY(SumThroughHost(communicator));
-  }
-  if (frame_.reduce == Reduce::kFloat) {
-    const FloatSumArguments check{begins_, nullptr, reinterpret_cast<float*>(device_sums_),
-                                  reinterpret_cast<uint32_t*>(device_shown_)};
-    MUSTER_TRY(device_.Launch(kernels_.check, blocks, check, stream_));
-  }
-  // They need no vote, and so come along with what it needs.
-  const exact::SquaresArguments squares{
-      Mean(), reinterpret_cast<double*>(device_shown_ + offsets_.squares)};
-  MUSTER_TRY(device_.Launch(kernels_.squares, blocks, squares, stream_));
-  MUSTER_TRY(device_.CopyOut(host_shown_, AddressOf(device_shown_), stream_));
-  if (ring != nullptr) {
-    MUSTER_TRY(device_.Record(event_, stream_));
-    MUSTER_TRY(ring->Await(event_));
-  } else {
-    MUSTER_TRY(Settle());
-  }
-  ReadShown();
-  return {};
-}
-
-Status DeviceMath::SumThroughHost(Communicator& communicator) {
-  MUSTER_TRY(device_.CopyOut(sums_, AddressOf(device_sums_), stream_));
-  MUSTER_TRY(Settle());
-  MUSTER_TRY(SumOnHost(communicator));
-  return device_.CopyIn(AddressOf(device_sums_), sums_, stream_);
-}
-
-void DeviceMath::ReadShown() {
-  uint32_t flags = 0;
-  std::memcpy(&flags, host_shown_.data(), sizeof flags);
-  shown_.flags = {(flags & exact::kMissFlag) != 0, (flags & exact::kNonFiniteFlag) != 0};
-  std::memcpy(shown_.losses.data(), host_shown_.data() + offsets_.losses,
-              shown_.losses.size() * sizeof(double));
-  std::memcpy(shown_.observed.data(), host_shown_.data() + offsets_.observed,
-              shown_.observed.size() * sizeof(int16_t));
-}
-
-// --- What its outcome does ------------------------------------------------------------------------------------------------------
-
-Status DeviceMath::Agree(const Vote& outcome) {
-  outcome.GetExponents(LanesOf<int16_t>(host_agreed_));
-  MUSTER_TRY(device_.Use());
-  return device_.CopyIn(AddressOf(agreed_), host_agreed_, stream_);
-}
-
-Result<double> DeviceMath::SumOfSquares() {
-  double sum = 0;
-  for (const double square : LanesOf<double>(
-           host_shown_.subspan(offsets_.squares, offsets_.observed - offsets_.squares))) {
-    sum += square;
-  }
-  return sum;
-}
-
-Status DeviceMath::Update(BlockRange blocks, const UpdateContext& context, double scale) {
-  image_is_current_ = false;
-  return std::visit(
-      [&]<typename Rule>(const Rule& rule) {
-        UpdateArguments<Rule> arguments{.mean = Mean(), .rule = rule, .scale = scale};
-        if (frame_.reduce == Reduce::kExact) {
-          arguments.observed = agreed_;
-          arguments.decays = BlockExponents::DecaysAfter(context.step);
-        }
-        arguments.first = blocks.begin;
-        arguments.places = places_;
-        arguments.parameters = parameters_;
-        arguments.slot_stride = slot_stride_;
-        return device_.Launch(kernels_.update, blocks.end - blocks.begin, arguments, stream_);
-      },
-      *frame_.spec.optimizer->Rule(context));
-}
-
-Status DeviceMath::Raise(BlockRange blocks) {
-  image_is_current_ = false;
-  const RaiseArguments arguments{exponents_ + blocks.begin, agreed_ + blocks.begin,
-                                 blocks.end - blocks.begin};
-  constexpr size_t kThreads = cuda::Block::kThreads;
-  return device_.Launch(kernels_.raise, (arguments.count + kThreads - 1) / kThreads, arguments,
-                        stream_);
-}
-
-Status DeviceMath::Settle() {
-  MUSTER_TRY(device_.Record(event_, stream_));
-  Status done = device_.Await(event_, "a step", MonotonicNow() + kWorkTimeout);
-  if (done || done.error().code != Code::kDeadlineExceeded) return done;
-  return Err(Code::kInternal, "{}", done.error().message);  // of this device, not of a peer
 }
 
 // --- The state's image, and sums ----------------------------------------------------------------------------------------------

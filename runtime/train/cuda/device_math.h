@@ -1,12 +1,15 @@
 // DeviceMath: the arithmetic of a step on a GPU. Gradients, sums and the state stay in its memory; what a step brings to the host is
 // what its vote needs.
 //
-// Everything is queued on one stream; a step waits for it once, when its sums are needed. Sums of all members are NCCL's where the
-// communicator has it, else they take the way through the host.
+// Two streams: the model's, and ours. Ours adds up the gradient of one micro-batch while the next one is computed, in the other of two
+// buffers; and buckets of the last one, as soon as the model says that they are complete, are summed over all members while the rest is
+// computed. A step waits for the device once, when its vote needs what it has shown. Sums of all members are NCCL's where the communicator
+// has it, else they take the way through the host.
 //
 // Threading and ownership: as StepMath; the memory lives as long as the device.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,6 +27,8 @@ namespace muster {
 struct StepDevice {
   cuda::Device* device = nullptr;
   std::string numerics = {};  // of the program (GpuModel::Numerics)
+  // What members sum at once, in lanes. Equal on all of them; the bits do not depend on it.
+  size_t bucket_bytes = size_t{25} << 20;
 };
 
 class DeviceMath : public StepMath {
@@ -34,8 +39,8 @@ class DeviceMath : public StepMath {
                                                   const StepDevice& on);
 
   std::string Describe() const override;
-  Status Begin() override;
-  Status Add(MicroBatch batch, const ComputeMicroBatch& compute) override;
+  Status Begin(Communicator* communicator) override;
+  Status Add(MicroBatch batch, bool last, const ComputeMicroBatch& compute) override;
   Status Sum(Communicator& communicator) override;
 
   Status Agree(const Vote& outcome) override;
@@ -58,6 +63,10 @@ class DeviceMath : public StepMath {
   template <typename T>
   Result<T*> CopyOf(std::span<const T> values);
   Status FindKernels();
+  Status Ready(size_t first_parameter);
+  Status AwaitModel();
+  Status Accumulate(BlockRange blocks);
+  Status SumBuckets(DeviceCollectives& ring, size_t first_block);
   Status SumThroughHost(Communicator& communicator);
   void ReadShown();
   cuda::DevicePointer InImage(std::span<const std::byte> part) const;
@@ -66,8 +75,13 @@ class DeviceMath : public StepMath {
 
   cuda::Device& device_;
   const std::string numerics_;
-  cuda::Stream stream_ = nullptr;
-  cuda::Event event_ = nullptr;
+  const size_t blocks_of_bucket_;
+  const std::vector<size_t> first_blocks_;  // of each parameter
+  cuda::Stream model_stream_ = nullptr;
+  cuda::Stream stream_ = nullptr;  // ours
+  cuda::Event ready_ = nullptr;    // on the model's: what ours may read
+  cuda::Event updated_ = nullptr;  // on ours: the model may go on
+  cuda::Event done_ = nullptr;     // on ours: what the host waits for
   struct {
     cuda::Function accumulate = nullptr;
     cuda::Function check = nullptr;  // of sums of floats
@@ -83,11 +97,22 @@ class DeviceMath : public StepMath {
   float* parameters_ = nullptr;   // in image_
   size_t slot_stride_ = 0;        // in floats
   int16_t* exponents_ = nullptr;  // in image_
-  float* gradient_ = nullptr;     // of one micro-batch
   std::byte* device_sums_ = nullptr;
   int16_t* agreed_ = nullptr;
   std::vector<std::span<const float>> parameter_views_;
-  std::vector<std::span<float>> gradients_;
+  struct Gradient {
+    float* elements = nullptr;
+    std::vector<std::span<float>> by_parameter;
+    cuda::Event added = nullptr;  // on ours: it may be overwritten
+  };
+  std::array<Gradient, 2> gradients_;  // of one micro-batch and of the next
+
+  // Of the step being computed.
+  DeviceCollectives* ring_ = nullptr;  // null: sums of all members wait for Sum()
+  size_t current_ = 0;                 // of gradients_
+  bool last_ = false;                  // micro-batch of this member
+  size_t added_from_ = 0;              // blocks of it from here on are in the sums
+  size_t summed_from_ = 0;             // blocks from here on are sums of all members, or will be
 
   // What a step has shown, as it lies on the device, and its copy in host memory: flags, losses, squares, exponents.
   struct ShownOffsets {

@@ -28,27 +28,25 @@ class ThroughHost {
     for (const auto parameter : parameters) {
       auto& copy = copies.emplace_back(parameter.size());
       MUSTER_TRY(device_.CopyOut(std::as_writable_bytes(std::span(copy)),
-                                 AddressOf(parameter.data()), stream));
+                                 cuda::AddressOf(parameter.data()), stream));
       auto& result = results.emplace_back(parameter.size());
       on_host.emplace_back(copy);
       results_on_host.emplace_back(result);
     }
     MUSTER_TRY(Await(stream));
     MUSTER_ASSIGN(const double loss, compute_(batch, on_host, results_on_host));
-    for (size_t i = 0; i < results.size(); ++i) {
-      MUSTER_TRY(device_.CopyIn(AddressOf(gradients[i].data()),
+    for (size_t i = results.size(); i-- > 0;) {
+      MUSTER_TRY(device_.CopyIn(cuda::AddressOf(gradients[i].data()),
                                 std::as_bytes(std::span(results[i])), stream));
+      MUSTER_TRY(batch.gpu->ready(i));
     }
-    MUSTER_TRY(
-        device_.CopyIn(AddressOf(batch.gpu->loss), std::as_bytes(std::span(&loss, 1)), stream));
+    MUSTER_TRY(device_.CopyIn(cuda::AddressOf(batch.gpu->loss), std::as_bytes(std::span(&loss, 1)),
+                              stream));
     MUSTER_TRY(Await(stream));
     return 0.0;
   }
 
  private:
-  static cuda::DevicePointer AddressOf(const void* memory) {
-    return reinterpret_cast<cuda::DevicePointer>(memory);
-  }
   Status Await(cuda::Stream stream) {
     MUSTER_TRY(device_.Record(done_, stream));
     return device_.Await(done_, "a copy", MonotonicNow() + std::chrono::minutes(1));
