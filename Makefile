@@ -107,7 +107,7 @@ cluster-down:
 # Several ranks share a GPU; tests that need a fault of a stand-in are left out.
 gpu-test: kernels build
 	cmake --build --preset release --target step_kernels_test --target cuda_health_test --target device_math_test \
-		--target train_engine_test --target nccl_test --target collectives_process_test --target paced_program
+		--target train_engine_test --target nccl_test --target collectives_process_test --target gpu_mlp_test --target paced_program
 	python3 tests/cuda/on_gpu.py test $(ARGS)
 
 gpu-bench: kernels build

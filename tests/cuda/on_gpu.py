@@ -27,6 +27,7 @@ TEST = {
     "health": (60, [TESTS / "cuda_health_test", "--gtest_filter=*IsGoodWhereAllIsInOrder"]),
     "kernels": (120, [TESTS / "step_kernels_test"]),
     "steps": (120, [TESTS / "device_math_test"]),
+    "digits": (60, [TESTS / "gpu_mlp_test"]),
     "catch-up": (120, [TESTS / "train_engine_test", "--gtest_filter=*OnGpu"]),
     "nccl": (180, [TESTS / "nccl_test", "--gtest_filter=Nccl.*"]),
     "nccl-processes": (180, [TESTS / "collectives_process_test", "--gtest_filter=*nccl"]),

@@ -120,6 +120,14 @@ struct CUstream_st {
     return 0;
   }
 
+  // The same of a copy or a kernel, which are not done any more once something has failed.
+  template <typename Work>
+  int QueueWork(Work work) {
+    return Queue([work = std::move(work)] {
+      if (sticky_error == 0) work();
+    });
+  }
+
   void Run() {
     std::unique_lock lock(mutex);
     while (true) {
@@ -297,21 +305,21 @@ int cuMemFreeHost(void* pointer) {
 }
 
 int cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, Stream stream) {
-  return stream->Queue([=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
+  return stream->QueueWork([=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
 }
 
 int cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, Stream stream) {
-  return stream->Queue([=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
+  return stream->QueueWork([=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
 }
 
 int cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) {
-  return stream->Queue([=] {
+  return stream->QueueWork([=] {
     std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
   });
 }
 
 int cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, Stream stream) {
-  return stream->Queue([=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
+  return stream->QueueWork([=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
 }
 
 int cuStreamCreate(Stream* stream, unsigned) {
@@ -365,7 +373,7 @@ int cuLaunchKernel(Function function, unsigned blocks, unsigned, unsigned, unsig
   const auto* kernel = reinterpret_cast<const HostKernel*>(function);
   if (threads != muster::cuda::Block::kThreads) return kLaunchFailed;
   const auto* arguments = static_cast<const std::byte*>(parameters[0]);
-  return stream->Queue([=, copy = std::vector(arguments, arguments + kernel->argument_bytes)] {
+  return stream->QueueWork([=, copy = std::vector(arguments, arguments + kernel->argument_bytes)] {
     for (unsigned block = 0; block < blocks; ++block) kernel->run(block, copy.data());
     SpoilIfWanted(kernel->name, copy.data(), stream->device);
   });

@@ -80,37 +80,36 @@ class Gpu(muster.JobTest):
         self.assertEqual(finished["phase"], "succeeded")
         self.assert_same_result(finished, self.paced_alone(steps=600))
 
-    @unittest.skipUnless(STANDINS, "needs a GPU that fails on demand")
-    def test_a_gpu_that_fails_takes_its_worker_along_and_is_named(self):
-        file = self.home.root / "fails"
-        job = self.paced(environment={"MUSTER_STANDIN_FAIL_FILE": str(file)})
+    def job_with_a_victim(self, variable, victim="w-1"):
+        """(job, {id: pid}, what to call for the fault that `variable` names to happen to the victim)."""
+        file = self.home.root / "victim"
+        job = self.paced(environment={variable: str(file)})
         before = job.wait_world(3)
         job.wait_step(5)
-        file.write_text(f"{before['w-1']}\n")
-        muster.wait_until(lambda: not processes.is_alive(before["w-1"]), 20, "the worker to end", job.explain)
+        return job, before, lambda: file.write_text(f"{before[victim]}\n")
+
+    def end_with_new(self, job, before, victims):
+        for victim in victims:
+            muster.wait_until(lambda: not processes.is_alive(before[victim]), 30, f"{victim} to end", job.explain)
         after = job.wait_world(3)
-        self.assertEqual({w: after[w] for w in ("w-0", "w-2")}, {w: before[w] for w in ("w-0", "w-2")})
-        self.assertRegex(self.kinds(job, "gpu-failed")[-1], r"cuda:0 \(stand-in GPU 0, 1 GiB\) at 0000:00:00.0 has failed: .*ECC")
+        stayed = before.keys() - victims
+        self.assertEqual({w: after[w] for w in stayed}, {w: before[w] for w in stayed}, "a survivor was restarted")
         self.hurry()
-        finished = job.finished()
-        self.assertEqual(finished["phase"], "succeeded")
-        self.assert_same_result(finished, self.paced_alone())
+        self.assert_same_result(job.finished(), self.paced_alone())
+
+    @unittest.skipUnless(STANDINS, "needs a GPU that fails on demand")
+    def test_a_gpu_that_fails_takes_its_worker_along_and_is_named(self):
+        job, before, fail = self.job_with_a_victim("MUSTER_STANDIN_FAIL_FILE")
+        fail()
+        self.end_with_new(job, before, {"w-1"})
+        self.assertRegex(self.kinds(job, "gpu-failed")[-1], r"cuda:0 \(stand-in GPU 0, 1 GiB\) at 0000:00:00.0 has failed: .*ECC")
 
     @unittest.skipUnless(STANDINS, "needs an NCCL that hangs on demand")
     def test_who_hangs_in_nccl_is_replaced(self):
-        file = self.home.root / "hangs"
-        job = self.paced(environment={"MUSTER_STANDIN_NCCL_HANG_FILE": str(file)})
-        before = job.wait_world(3)
-        job.wait_step(5)
-        file.write_text(f"{before['w-1']}\n")
+        job, before, hang = self.job_with_a_victim("MUSTER_STANDIN_NCCL_HANG_FILE")
+        hang()
         job.kill_worker(before["w-2"])
-        muster.wait_until(lambda: not processes.is_alive(before["w-1"]), 30, "the worker that hangs to end", job.explain)
-        after = job.wait_world(3)
-        self.assertEqual(after["w-0"], before["w-0"], "a survivor was restarted")
-        self.hurry()
-        finished = job.finished()
-        self.assertEqual(finished["phase"], "succeeded")
-        self.assert_same_result(finished, self.paced_alone())
+        self.end_with_new(job, before, {"w-1", "w-2"})
 
 
 if __name__ == "__main__":
