@@ -25,6 +25,7 @@ struct GpuWork {
   std::function<Status(size_t first)> ready;
 };
 
+// It is destroyed after the device has been closed: what it has there must live as the device's memory does, or until the process ends.
 class GpuModel {
  public:
   virtual ~GpuModel() = default;

@@ -122,7 +122,9 @@ Result<StepSummary> ElasticSession::Step(const ComputeMicroBatch& compute) {
   const uint64_t wanted = step();
   while (step() == wanted && !done()) {
     if (!current_) {
-      if (Status entered = EnterNext(); !entered) return GiveUp(entered.error());
+      if (Status entered = EnterNext(); !entered) {
+        return tl::unexpected(GpuFailure(entered.error()).value_or(entered.error()));
+      }
     }
     if (step() != wanted || done()) break;
     const auto committed = Attempt(compute);
@@ -308,17 +310,20 @@ Status ElasticSession::Finish(const Metrics& metrics) {
   }
 }
 
-// An error of a GPU that has failed ends this worker, and nothing else: its agent starts another, which tries it first. Any other one
-// ends the job.
-tl::unexpected<Error> ElasticSession::GiveUp(const Error& error) {
+// If `error` is there because the GPU has failed, which the coordinator is told: that.
+std::optional<Error> ElasticSession::GpuFailure(const Error& error) {
   cuda::Device* gpu = surroundings_.gpu.device.get();
-  if (gpu != nullptr && error.code == Code::kInternal) {
-    if (const Status answer = AskGpu(*gpu); !answer) {
-      Notice("gpu-failed", answer.error().ToString());
-      (void)membership_->Flush(MonotonicNow() + kFlushTimeout);
-      return tl::unexpected(answer.error());
-    }
-  }
+  if (gpu == nullptr || error.code != Code::kInternal) return {};
+  const Status answer = AskGpu(*gpu);
+  if (answer) return {};
+  Notice("gpu-failed", answer.error().ToString());
+  (void)membership_->Flush(MonotonicNow() + kFlushTimeout);
+  return answer.error();
+}
+
+// A GPU that has failed ends this worker, and nothing else: its agent starts another, which tries it first. Any other error ends the job.
+tl::unexpected<Error> ElasticSession::GiveUp(const Error& error) {
+  if (const auto failure = GpuFailure(error)) return tl::unexpected(*failure);
   Fail(error);
   return tl::unexpected(error);
 }

@@ -39,6 +39,7 @@ class ElasticSession : public Session {
 
  private:
   explicit ElasticSession(Surroundings surroundings);
+  std::optional<Error> GpuFailure(const Error& error);
   tl::unexpected<Error> GiveUp(const Error& error);
   void StartMembership();
   Status EnterNext();

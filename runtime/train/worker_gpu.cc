@@ -44,43 +44,52 @@ Status Check(const WorkerEnvironment& environment, int ordinal) {
   return {};
 }
 
-// What this machine, this build and this program need to have for it.
-Result<WorkerGpu> Prepare(const WorkerEnvironment& environment, const SessionSpec& spec) {
+// What this build and this program need to have for it.
+Status Prepare(const SessionSpec& spec, WorkerGpu& gpu) {
   if (!spec.optimizer->Rule({0, 0})) {
     return Err(Code::kUnimplemented, "the optimizer \"{}\" has no kernel for GPUs",
                spec.optimizer->Describe());
   }
-  WorkerGpu gpu;
-  MUSTER_ASSIGN(gpu.device, Open(environment));
   MUSTER_TRY(gpu.device->FindKernel(kStepKernels, "raise_exponents"));
   MUSTER_ASSIGN(gpu.numerics, spec.move_to(*gpu.device));
-  return gpu;
+  return {};
+}
+
+// What keeps this worker from training on a GPU that it must have.
+tl::unexpected<Error> Refused(Error error) {
+  if (error.code == Code::kUnimplemented) {
+    error.code = Code::kInvalidArgument;
+    error.hint = "use --device cpu";
+  } else {
+    error.code = Code::kUnavailable;
+  }
+  return tl::unexpected(std::move(error));
 }
 
 }  // namespace
 
 Result<WorkerGpu> OpenWorkerGpu(const WorkerEnvironment& environment, const SessionSpec& spec) {
   using Kind = DeviceChoice::Kind;
-  const bool must = environment.device.kind == Kind::kCuda;
-  if (environment.device.kind == Kind::kCpu || (!must && !spec.move_to)) return WorkerGpu();
-  Result<WorkerGpu> gpu = Err(Code::kUnimplemented, "this program trains on CPUs only");
-  if (spec.move_to) gpu = Prepare(environment, spec);
-  if (gpu) {
-    if (Status healthy = Check(environment, gpu->device->facts().ordinal); !healthy) {
-      gpu = tl::unexpected(healthy.error());
-    } else {
-      return gpu;
-    }
-  } else if (!must) {
-    if (gpu.error().code != Code::kNotFound && gpu.error().code != Code::kUnimplemented) {
-      log::warn("device=cpu reason=\"{}\"", gpu.error().ToString());
-    }
+  if (environment.device.kind == Kind::kCpu) return WorkerGpu();
+  const auto without = [&](const Error& error, Code expected) -> Result<WorkerGpu> {
+    if (environment.device.kind == Kind::kCuda) return Refused(error);
+    if (error.code != expected) log::warn("device=cpu reason=\"{}\"", error.ToString());
     return WorkerGpu();
+  };
+  if (!spec.move_to) {
+    return without({Code::kUnimplemented, "this program trains on CPUs only", ""},
+                   Code::kUnimplemented);
   }
-  Error error = gpu.error();
-  error.code = error.code == Code::kUnimplemented ? Code::kInvalidArgument : Code::kUnavailable;
-  if (error.code == Code::kInvalidArgument && error.hint.empty()) error.hint = "use --device cpu";
-  return tl::unexpected(std::move(error));
+  auto device = Open(environment);
+  if (!device) return without(device.error(), Code::kNotFound);
+  WorkerGpu gpu{std::move(*device), ""};
+  if (Status prepared = Prepare(spec, gpu); !prepared) {
+    return without(prepared.error(), Code::kUnimplemented);
+  }
+  if (Status healthy = Check(environment, gpu.device->facts().ordinal); !healthy) {
+    return Refused(healthy.error());
+  }
+  return gpu;
 }
 
 Status AskGpu(cuda::Device& device) {
