@@ -64,6 +64,8 @@ Status ReadDevice(WorkerEnvironment& environment) {
                 Choice<Collectives>("MUSTER_COLLECTIVES", {{"auto", Collectives::kAuto},
                                                            {"host", Collectives::kHost},
                                                            {"nccl", Collectives::kNccl}}));
+  MUSTER_ASSIGN(const int expected, Number<int>("MUSTER_GPU_EXPECTED", 0));
+  environment.gpu_expected = expected != 0;
   MUSTER_ASSIGN(const int encrypt, Number<int>("MUSTER_NCCL_ENCRYPT", 0));
   environment.nccl_encrypt = encrypt != 0;
   return {};

@@ -4,7 +4,8 @@
 // (exact|float), MUSTER_CHECKPOINT (folder), MUSTER_CHECKPOINT_EVERY (steps), MUSTER_RESUME (0|1), MUSTER_STEP_TIMEOUT_MS,
 // MUSTER_HEARTBEAT_TIMEOUT_MS, MUSTER_LISTEN (IP address at which peers reach this worker), MUSTER_JOIN (auto|flat|plain),
 // MUSTER_DEVICE (auto|cpu|cuda[:N]), MUSTER_COLLECTIVES (auto|host|nccl), MUSTER_NCCL_ENCRYPT (0|1), MUSTER_GPU_CHECK (full|brief|off: what a GPU must pass before
-// it is used; full takes a second or two),
+// it is used; full takes a second or two), MUSTER_GPU_EXPECTED (0|1: this machine is meant for GPUs, so auto does not fall back to
+// the CPU, but for a program that trains on CPUs only),
 // MUSTER_NICE (the nice value to take when this worker, which was started at a lower priority, is in the ring).
 //
 // Threading: plain values.
@@ -41,6 +42,7 @@ struct WorkerEnvironment {
   Reduce reduce = Reduce::kExact;
   JoinMode join = JoinMode::kAuto;
   DeviceChoice device;
+  bool gpu_expected = false;
   GpuCheck gpu_check = GpuCheck::kFull;
   Collectives collectives = Collectives::kAuto;
   bool nccl_encrypt = false;

@@ -72,7 +72,10 @@ Result<WorkerGpu> OpenWorkerGpu(const WorkerEnvironment& environment, const Sess
   using Kind = DeviceChoice::Kind;
   if (environment.device.kind == Kind::kCpu) return WorkerGpu();
   const auto without = [&](const Error& error, Code expected) -> Result<WorkerGpu> {
-    if (environment.device.kind == Kind::kCuda) return Refused(error);
+    const bool can = error.code != Code::kUnimplemented;
+    if (environment.device.kind == Kind::kCuda || (environment.gpu_expected && can)) {
+      return Refused(error);
+    }
     if (error.code != expected) log::warn("device=cpu reason=\"{}\"", error.ToString());
     return WorkerGpu();
   };

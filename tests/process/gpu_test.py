@@ -62,6 +62,13 @@ class Gpu(muster.JobTest):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--collectives nccl: NCCL was not found", done.stderr)
 
+    def test_a_gpu_that_is_expected_is_not_done_without(self):
+        self.home.environment |= {"MUSTER_DEVICE": "auto", "MUSTER_LIBCUBLAS": "/no/libcublas.so.13"}
+        self.assertEqual(self.home.by_hand("digits", "--steps", 3)["step"], 3)
+        self.home.environment["MUSTER_GPU_EXPECTED"] = "1"
+        with self.assertRaisesRegex(AssertionError, "ended with 3: error: cuBLAS was not found"):
+            self.home.by_hand("digits", "--steps", 3)
+
     def test_checkpoints_hold_what_is_on_the_gpu(self):
         flags = ("--checkpoint", self.home.work / "ckpt", "--checkpoint-every", 7)
         self.job(muster.PACED, self.paced_arguments(30), name="first", workers=2, flags=flags).finished()

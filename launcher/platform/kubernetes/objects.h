@@ -44,7 +44,8 @@ inline constexpr std::string_view kSecretKey =
     "secret";  // of the run's Secret; a file in that folder
 
 // The environment of the containers: MUSTER_RUN (the name of the ConfigMap), MUSTER_JOB (the id of the run), MUSTER_NAMESPACE, MUSTER_POD_NAME, MUSTER_POD_IP,
-// MUSTER_HOME (kWorkFolder), and for workers MUSTER_COORDINATOR (IP:PORT), MUSTER_POOL and MUSTER_DEVICES (workers of this pod).
+// MUSTER_HOME (kWorkFolder), and for workers MUSTER_COORDINATOR (IP:PORT), MUSTER_POOL, MUSTER_DEVICES (workers of this pod) and, with GPUs,
+// MUSTER_GPU_EXPECTED (runtime/train/environment.h).
 
 // The keys of the run's ConfigMap: those it is made with, and those that the coordinator adds.
 inline constexpr std::string_view kJobKey = "job.json";           // JobSpec::ToJson

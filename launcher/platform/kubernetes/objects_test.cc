@@ -276,6 +276,8 @@ TEST(Objects, WorkerKnowsTheJobsEnvironmentItselfAndTheCoordinator) {
   EXPECT_EQ(Environment(pod, "MUSTER_NAMESPACE"), "\"metadata.namespace\"");
   EXPECT_EQ(Environment(pod, "MUSTER_COORDINATOR"), "10.0.0.7:7070");
   EXPECT_EQ(Environment(pod, "MUSTER_DEVICES"), "4");
+  EXPECT_EQ(Environment(pod, "MUSTER_GPU_EXPECTED"), "1");
+  EXPECT_EQ(Environment(Worker(run, "base"), "MUSTER_GPU_EXPECTED"), "nothing");
   EXPECT_EQ(At(pod, "/spec/containers/0/command"),
             R"(["launcher","agent","--platform","kubernetes"])");
   EXPECT_EQ(Environment(CoordinatorPod(run), "LEVEL"), "nothing");

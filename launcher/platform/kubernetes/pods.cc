@@ -164,6 +164,7 @@ Json WorkerContainer(const ClusterRun& run, const Pool& pool) {
       Variable("MUSTER_COORDINATOR", JoinHostPort(run.coordinator_ip, kGrpcPort)));
   environment.push_back(Variable("MUSTER_POOL", pool.name));
   environment.push_back(Variable("MUSTER_DEVICES", std::to_string(pool.device_count)));
+  if (pool.gpu) environment.push_back(Variable("MUSTER_GPU_EXPECTED", "1"));
   Json container = Container(run, kWorkerContainer, kAgentCommand, environment);
   const Json resources = Resources(pool);
   if (!resources.empty()) container["resources"] = resources;
