@@ -17,7 +17,7 @@ namespace muster {
 // Where a micro-batch is computed.
 struct GpuWork {
   // Copies, kernels and calls of libraries are queued here, and done later in this order. What was queued for a step is done before the
-  // first micro-batch of the next is asked for; until then host memory that it reads must stay as it is.
+  // first micro-batch of the next is asked for, also if it was given up; until then host memory that it reads must stay as it is.
   cuda::Stream stream = nullptr;
   double* loss = nullptr;  // in the memory of the device, for the mean loss of the samples
   // Says that what has been queued completes the gradients of parameter `first` and all after it: they are added up, and summed over

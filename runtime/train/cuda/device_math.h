@@ -108,6 +108,7 @@ class DeviceMath : public StepMath {
   std::array<Gradient, 2> gradients_;  // of one micro-batch and of the next
 
   // Of the step being computed.
+  bool begun_ = false;                 // and not summed yet
   DeviceCollectives* ring_ = nullptr;  // null: sums of all members wait for Sum()
   size_t current_ = 0;                 // of gradients_
   bool last_ = false;                  // micro-batch of this member

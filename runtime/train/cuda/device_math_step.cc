@@ -1,6 +1,7 @@
 // DeviceMath: a step, and what its outcome does.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <variant>
 
 #include "runtime/train/cuda/device_math.h"
@@ -29,6 +30,10 @@ Status DeviceMath::Begin(Communicator* communicator) {
   ring_ = communicator != nullptr ? communicator->device() : nullptr;
   summed_from_ = frame_.layout.blocks();
   MUSTER_TRY(device_.Use());
+  if (std::exchange(begun_, true)) {  // and given up
+    MUSTER_TRY(AwaitModel());
+    MUSTER_TRY(Settle());
+  }
   MUSTER_TRY(device_.Zero(AddressOf(device_sums_), frame_.sums_bytes(), stream_));
   MUSTER_TRY(
       device_.Copy(AddressOf(device_shown_), AddressOf(nothing_shown_), offsets_.end, stream_));
@@ -133,6 +138,7 @@ Status DeviceMath::Sum(Communicator& communicator) {
   } else {
     MUSTER_TRY(Settle());
   }
+  begun_ = false;
   ReadShown();
   return {};
 }

@@ -4,7 +4,7 @@
 // Threading: one thread. Ownership: the device outlives it.
 #pragma once
 
-#include <memory>
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,32 +21,34 @@ class ThroughHost {
 
   Result<double> operator()(const MicroBatch& batch, ConstTensors parameters, Tensors gradients) {
     const cuda::Stream stream = batch.gpu->stream;
-    std::vector<std::vector<float>> copies;
-    std::vector<std::vector<float>> results;
-    std::vector<std::span<const float>> on_host;
-    std::vector<std::span<float>> results_on_host;
-    for (const auto parameter : parameters) {
-      auto& copy = copies.emplace_back(parameter.size());
-      MUSTER_TRY(device_.CopyOut(std::as_writable_bytes(std::span(copy)),
-                                 cuda::AddressOf(parameter.data()), stream));
-      auto& result = results.emplace_back(parameter.size());
-      on_host.emplace_back(copy);
-      results_on_host.emplace_back(result);
+    if (parameters_.empty()) Allocate(parameters);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      MUSTER_TRY(device_.CopyOut(std::as_writable_bytes(std::span(parameters_[i])),
+                                 cuda::AddressOf(parameters[i].data()), stream));
     }
     MUSTER_TRY(Await(stream));
-    MUSTER_ASSIGN(const double loss, compute_(batch, on_host, results_on_host));
-    for (size_t i = results.size(); i-- > 0;) {
+    for (auto& gradient : gradients_) std::ranges::fill(gradient, 0.0F);
+    const std::vector<std::span<const float>> from(parameters_.begin(), parameters_.end());
+    const std::vector<std::span<float>> to(gradients_.begin(), gradients_.end());
+    MUSTER_ASSIGN(loss_, compute_(batch, from, to));
+    for (size_t i = gradients_.size(); i-- > 0;) {
       MUSTER_TRY(device_.CopyIn(cuda::AddressOf(gradients[i].data()),
-                                std::as_bytes(std::span(results[i])), stream));
+                                std::as_bytes(std::span(gradients_[i])), stream));
       MUSTER_TRY(batch.gpu->ready(i));
     }
-    MUSTER_TRY(device_.CopyIn(cuda::AddressOf(batch.gpu->loss), std::as_bytes(std::span(&loss, 1)),
+    MUSTER_TRY(device_.CopyIn(cuda::AddressOf(batch.gpu->loss), std::as_bytes(std::span(&loss_, 1)),
                               stream));
-    MUSTER_TRY(Await(stream));
     return 0.0;
   }
 
  private:
+  void Allocate(ConstTensors parameters) {
+    for (const auto parameter : parameters) {
+      parameters_.emplace_back(parameter.size());
+      gradients_.emplace_back(parameter.size());
+    }
+  }
+
   Status Await(cuda::Stream stream) {
     MUSTER_TRY(device_.Record(done_, stream));
     return device_.Await(done_, "a copy", MonotonicNow() + std::chrono::minutes(1));
@@ -55,6 +57,10 @@ class ThroughHost {
   cuda::Device& device_;
   const ComputeMicroBatch compute_;
   const cuda::Event done_;
+  // Copies go on when a step is given up, so they have memory that stays.
+  std::vector<std::vector<float>> parameters_;
+  std::vector<std::vector<float>> gradients_;
+  double loss_ = 0;
 };
 
 // The same of a model.
