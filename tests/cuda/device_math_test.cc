@@ -185,7 +185,7 @@ TEST_P(DeviceMathTest, SumsBucketsOverTheMembersByNccl) {
       const auto communicator = *member.backend->Connect(request, {});
       const StepDevice on{member.device.get(), "none", 4096};
       const auto engine = *StepEngine::Create(spec_, GetParam().reduce, *member.backend, on);
-      ThroughHost compute(*member.device, Compute);
+      const ComputeMicroBatch compute = ThroughHost(*member.device, Compute);
       while (engine->state().step() < kShort) {
         const MicroBatchRange share = ShareOf(rank, kMembers, kMicroBatches);
         ASSERT_TRUE(engine->Compute(share, compute, communicator.get()));

@@ -1,7 +1,7 @@
 // ThroughHost: computes on a GPU what a function computes on the host, for tests that compare the two: parameters are fetched, and
 // gradients and losses are copied in.
 //
-// Threading: one thread. Ownership: the device outlives it.
+// Threading: one thread. Ownership: the device outlives it; it outlives the step, whose copies use its memory.
 #pragma once
 
 #include <algorithm>
