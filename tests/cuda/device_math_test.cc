@@ -119,6 +119,21 @@ TEST_P(DeviceMathTest, SeesWhatIsNotFinite) {
   EXPECT_EQ(on_device_->state().header().skipped, skipped + 2) << "a loss";
 }
 
+TEST_P(DeviceMathTest, GoesOnAfterAStepThatWasGivenUp) {
+  const ComputeMicroBatch good = ThroughHost(*device_, Compute);
+  const ComputeMicroBatch bad = [&](const MicroBatch& batch, ConstTensors parameters,
+                                    Tensors gradients) -> Result<double> {
+    if (batch.index == 2) return Err(Code::kAborted, "the generation is over");
+    return good(batch, parameters, gradients);
+  };
+  for (int i = 0; i < 3; ++i) {
+    const auto computed = on_device_->Compute({0, kMicroBatches}, bad);
+    ASSERT_FALSE(computed);
+    EXPECT_EQ(computed.error().code, Code::kAborted);
+    ASSERT_NO_FATAL_FAILURE(StepBoth(Compute));
+  }
+}
+
 // What a donor gives, and a joiner does with it: strips at one position, brought forward by the sums of the next step.
 TEST_P(DeviceMathTest, BringsStripsForward) {
   for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(StepBoth(Compute));
