@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.harness import muster, processes  # noqa: E402
 
 STANDINS = "MUSTER_LIBCUDA" in os.environ
-DIGITS = ("--steps", 50, "--seed", 4)
+DIGITS = ("--steps", 25, "--seed", 4)
 
 
 @unittest.skipUnless(muster.DEVICE, "MUSTER_TEST_DEVICE is not set")
