@@ -53,8 +53,10 @@ class Jobs(fixture.ClusterTest):
         return next(process.pid for process in running if process and process.slot == slot)
 
     def capacities(self):
-        return {self.kubectl("get", "node", machine.name, "-o", "jsonpath={.metadata.labels.karpenter\\.sh/capacity-type}")
-                for machine in self.machines.running()}
+        """Of the machines that are there; one whose node is gone is on its way out."""
+        return {self.kubectl("get", "node", machine.name, "--ignore-not-found",
+                             "-o", "jsonpath={.metadata.labels.karpenter\\.sh/capacity-type}")
+                for machine in self.machines.running()} - {""}
 
     def kill_coordinator(self, job):
         """When it is gone; the next one is a matter of time."""
