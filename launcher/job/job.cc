@@ -87,8 +87,7 @@ Status JobSpec::Validate() const {
   MUSTER_TRY(CheckOneOf("reduce", reduce, {"exact", "float"}));
   MUSTER_TRY(CheckOneOf("collectives", collectives, {"auto", "host", "nccl"}));
   if (!DeviceChoice::Parse(device)) {
-    return Err(Code::kInvalidArgument,
-               "device is \"{}\", it must be one of: auto, cpu, cuda, cuda:N", device);
+    return Err(Code::kInvalidArgument, "device is \"{}\", it must be {}", device, kDeviceChoices);
   }
   if (!checkpoint.empty()) MUSTER_TRY(CheckAbsolute("checkpoint", checkpoint));
   if (resume && checkpoint.empty()) {

@@ -33,7 +33,7 @@ std::string JobName(const std::string& text) {
 std::string NotEmpty(const std::string& text) { return text.empty() ? "it must not be empty" : ""; }
 
 std::string DeviceName(const std::string& text) {
-  return DeviceChoice::Parse(text) ? "" : "it must be auto, cpu, cuda or cuda:N";
+  return DeviceChoice::Parse(text) ? "" : fmt::format("it must be {}", kDeviceChoices);
 }
 
 std::string VariableName(const std::string& text) {

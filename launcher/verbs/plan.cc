@@ -94,7 +94,7 @@ Status CheckDevice(const Request& request, const JobSpec& spec, bool cluster) {
   const auto choice = DeviceChoice::Parse(spec.device);
   const std::string asked = fmt::format("{} {}", request.NameOf("device", "device"), spec.device);
   if (!choice) {
-    return Err(Code::kInvalidArgument, "{}: it must be one of: auto, cpu, cuda, cuda:N", asked);
+    return Err(Code::kInvalidArgument, "{}: it must be {}", asked, kDeviceChoices);
   }
   if (cluster || choice->kind != DeviceChoice::Kind::kCuda) return {};
   const auto devices = cuda::ListDevices();

@@ -74,13 +74,6 @@ Status GpuMlp::CopySamples(const MicroBatch& batch) {
   return device_.Record(slot.read, batch.gpu->stream);
 }
 
-template <typename Arguments>
-Status GpuMlp::ForEach(cuda::Function kernel, size_t elements, const Arguments& arguments,
-                       cuda::Stream stream) const {
-  constexpr size_t kThreads = cuda::Block::kThreads;
-  return device_.Launch(kernel, (elements + kThreads - 1) / kThreads, arguments, stream);
-}
-
 Status GpuMlp::Forward(ConstTensors parameters, cuda::Stream stream) {
   const auto [inputs, hidden, classes] = shape_;
   const auto rows = static_cast<size_t>(count_);
@@ -88,14 +81,14 @@ Status GpuMlp::Forward(ConstTensors parameters, cuda::Stream stream) {
   const auto layer = [&](const float* factor, int64_t k, std::span<const float> weight,
                          std::span<const float> bias, float* output) -> Status {
     const digits::MatrixArguments fill{output, rows, bias.size(), const_cast<float*>(bias.data())};
-    MUSTER_TRY(ForEach(kernels_.fill_rows, rows * bias.size(), fill, stream));
+    MUSTER_TRY(device_.LaunchEach(kernels_.fill_rows, rows * bias.size(), fill, stream));
     const auto n = static_cast<int64_t>(bias.size());
     return blas_->Multiply(count_, n, k, {factor, k}, {weight.data(), n}, 1, output, stream);
   };
   MUSTER_TRY(layer(inputs_, inputs, parameters[kWeight1], parameters[kBias1], hidden_));
   const auto hidden_columns = static_cast<size_t>(hidden);
-  MUSTER_TRY(ForEach(kernels_.relu, rows * hidden_columns,
-                     digits::MatrixArguments{hidden_, rows, hidden_columns}, stream));
+  MUSTER_TRY(device_.LaunchEach(kernels_.relu, rows * hidden_columns,
+                                digits::MatrixArguments{hidden_, rows, hidden_columns}, stream));
   return layer(hidden_, hidden, parameters[kWeight2], parameters[kBias2], logits_);
 }
 
@@ -108,8 +101,9 @@ Status GpuMlp::Backward(const GpuWork& gpu, ConstTensors parameters, Tensors gra
                          std::span<float> weight, std::span<float> bias) -> Status {
     MUSTER_TRY(
         blas_->Multiply(m, n, count_, {factor, m, true}, {gradient, n}, 1, weight.data(), stream));
-    return ForEach(kernels_.add_rows, bias.size(),
-                   digits::MatrixArguments{gradient, rows, bias.size(), bias.data()}, stream);
+    return device_.LaunchEach(kernels_.add_rows, bias.size(),
+                              digits::MatrixArguments{gradient, rows, bias.size(), bias.data()},
+                              stream);
   };
   MUSTER_TRY(layer(hidden_, hidden, logits_, classes, gradients[kWeight2], gradients[kBias2]));
   MUSTER_TRY(gpu.ready(kWeight2));
@@ -119,7 +113,7 @@ Status GpuMlp::Backward(const GpuWork& gpu, ConstTensors parameters, Tensors gra
                              stream));
   const auto hidden_columns = static_cast<size_t>(hidden);
   const digits::MatrixArguments mask{hidden_gradient_, rows, hidden_columns, nullptr, hidden_};
-  MUSTER_TRY(ForEach(kernels_.mask, rows * hidden_columns, mask, stream));
+  MUSTER_TRY(device_.LaunchEach(kernels_.mask, rows * hidden_columns, mask, stream));
   return layer(inputs_, inputs, hidden_gradient_, hidden, gradients[kWeight1], gradients[kBias1]);
 }
 
@@ -130,10 +124,11 @@ Status GpuMlp::TrainMicroBatch(const MicroBatch& batch, ConstTensors parameters,
   const auto rows = static_cast<size_t>(count_);
   MUSTER_TRY(CopySamples(batch));
   MUSTER_TRY(Forward(parameters, stream));
-  MUSTER_TRY(ForEach(kernels_.softmax, rows,
-                     digits::SoftmaxArguments{logits_, rows, static_cast<size_t>(shape_.classes),
-                                              labels_, losses_},
-                     stream));
+  MUSTER_TRY(
+      device_.LaunchEach(kernels_.softmax, rows,
+                         digits::SoftmaxArguments{
+                             logits_, rows, static_cast<size_t>(shape_.classes), labels_, losses_},
+                         stream));
   MUSTER_TRY(device_.Launch(kernels_.mean_loss, 1,
                             digits::MeanLossArguments{losses_, rows, batch.gpu->loss}, stream));
   return Backward(*batch.gpu, parameters, gradients);

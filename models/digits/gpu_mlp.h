@@ -40,9 +40,6 @@ class GpuMlp : public GpuModel {
   Status CopySamples(const MicroBatch& batch);
   Status Forward(ConstTensors parameters, cuda::Stream stream);
   Status Backward(const GpuWork& gpu, ConstTensors parameters, Tensors gradients);
-  template <typename Arguments>
-  Status ForEach(cuda::Function kernel, size_t elements, const Arguments& arguments,
-                 cuda::Stream stream) const;
 
   cuda::Device& device_;
   const Mlp::Shape shape_;

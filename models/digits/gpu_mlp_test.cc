@@ -5,8 +5,10 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <cstdlib>
+#include <optional>
 #include <vector>
+
+#include "runtime/cuda/testing/test_gpu.h"
 
 namespace muster {
 namespace {
@@ -23,9 +25,7 @@ class GpuMlpTest : public testing::Test {
   void SetUp() override {
     auto device = cuda::Device::Open(0);
     if (!device) GTEST_SKIP() << device.error().ToString();
-    device_ = std::move(*device);
-    stream_ = *device_->MakeStream();
-    done_ = *device_->MakeEvent();
+    gpu_.emplace(std::move(*device));
     Random random(1);
     data_.size = kSamples;
     for (int64_t i = 0; i < kSamples * kShape.inputs; ++i) {
@@ -41,37 +41,17 @@ class GpuMlpTest : public testing::Test {
     }
   }
 
-  float* CopyIn(const std::vector<float>& values) {
-    const cuda::DevicePointer memory = *device_->Allocate(values.size() * sizeof(float));
-    EXPECT_TRUE(device_->CopyIn(memory, std::as_bytes(std::span(values)), stream_));
-    Await();
-    return cuda::PointerOf<float>(memory);
-  }
-
-  template <typename T>
-  void CopyOut(std::span<T> values, const T* from) {
-    EXPECT_TRUE(device_->CopyOut(std::as_writable_bytes(values), cuda::AddressOf(from), stream_));
-    Await();
-  }
-
-  void Await() {
-    EXPECT_TRUE(device_->Record(done_, stream_));
-    EXPECT_TRUE(device_->Await(done_, "a test", MonotonicNow() + std::chrono::minutes(1)));
-  }
-
   const Random random_{7};
   Batch data_;
   const MemoryDataset test_{std::vector<float>(kShape.inputs), kShape.inputs, {0}, 1};
   Mlp model_{kShape, kNoise, test_};
   Arrays parameters_;
   Arrays gradients_;
-  std::unique_ptr<cuda::Device> device_;
-  cuda::Stream stream_ = nullptr;
-  cuda::Event done_ = nullptr;
+  std::optional<TestGpu> gpu_;
 };
 
 TEST_F(GpuMlpTest, HasTheGradientsOfTheCpu) {
-  auto made = model_.OnGpu(*device_);
+  auto made = model_.OnGpu(gpu_->device());
   if (!made && made.error().code == Code::kNotFound) GTEST_SKIP() << made.error().ToString();
   ASSERT_TRUE(made) << made.error().ToString();
   EXPECT_THAT((*made)->Numerics(), HasSubstr("cublas=13"));
@@ -79,11 +59,11 @@ TEST_F(GpuMlpTest, HasTheGradientsOfTheCpu) {
   std::vector<std::span<const float>> parameters;
   std::vector<std::span<float>> gradients;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    parameters.emplace_back(CopyIn(parameters_[i]), parameters_[i].size());
-    gradients.emplace_back(CopyIn(gradients_[i]), gradients_[i].size());
+    parameters.emplace_back(gpu_->Copy(parameters_[i]), parameters_[i].size());
+    gradients.emplace_back(gpu_->Copy(gradients_[i]), gradients_[i].size());
   }
   std::vector<size_t> ready;
-  const GpuWork gpu{stream_, cuda::PointerOf<double>(*device_->Allocate(sizeof(double))),
+  const GpuWork gpu{gpu_->stream(), gpu_->Copy(std::vector<double>(1)),
                     [&](size_t first) -> Status {
                       ready.push_back(first);
                       return {};
@@ -95,8 +75,7 @@ TEST_F(GpuMlpTest, HasTheGradientsOfTheCpu) {
     ASSERT_TRUE(queued) << queued.error().ToString();
   }
   EXPECT_EQ(ready, (std::vector<size_t>{2, 2}));
-  double loss = 0;
-  CopyOut(std::span(&loss, 1), gpu.loss);
+  const double loss = gpu_->Back(gpu.loss, 1)[0];
 
   const std::vector<std::span<const float>> on_host(parameters_.begin(), parameters_.end());
   const std::vector<std::span<float>> expected(gradients_.begin(), gradients_.end());
@@ -106,8 +85,7 @@ TEST_F(GpuMlpTest, HasTheGradientsOfTheCpu) {
   }
   EXPECT_NEAR(loss, expected_loss, 1e-6);
   for (size_t i = 0; i < expected.size(); ++i) {
-    std::vector<float> found(expected[i].size());
-    CopyOut(std::span(found), gradients[i].data());
+    const std::vector<float> found = gpu_->Back(gradients[i].data(), expected[i].size());
     for (size_t j = 0; j < found.size(); ++j) {
       ASSERT_NEAR(found[j], expected[i][j], 1e-5) << "parameter " << i << ", element " << j;
     }

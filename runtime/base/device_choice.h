@@ -8,6 +8,9 @@
 
 namespace muster {
 
+// For messages: what Parse() takes.
+inline constexpr std::string_view kDeviceChoices = "auto, cpu, cuda or cuda:N";
+
 // Auto: a GPU if there is one that the program can train on.
 struct DeviceChoice {
   enum class Kind { kAuto, kCpu, kCuda };

@@ -4,8 +4,6 @@
 #include <limits>
 #include <thread>
 
-#include "runtime/cuda/block.h"
-
 namespace muster::cuda {
 
 namespace {
@@ -201,6 +199,12 @@ Status Device::Await(Event event, std::string_view what, TimePoint deadline) con
     // Most of what is waited for takes less; what takes longer must not have a core to itself.
     if (now - start > kSpin) std::this_thread::sleep_for(kPause);
   }
+}
+
+Status Device::AwaitAll(Stream stream, Event event, std::string_view what,
+                        TimePoint deadline) const {
+  MUSTER_TRY(Record(event, stream));
+  return Await(event, what, deadline);
 }
 
 }  // namespace muster::cuda

@@ -17,6 +17,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/base/time.h"
+#include "runtime/cuda/block.h"
 #include "runtime/cuda/driver.h"
 
 namespace muster::cuda {
@@ -79,10 +80,19 @@ class Device {
     return LaunchWith(kernel, blocks, parameters, stream);
   }
 
+  // So many threads, in whole blocks: the last ones may have nothing to do.
+  template <typename Arguments>
+  Status LaunchEach(Function kernel, size_t threads, const Arguments& arguments,
+                    Stream stream) const {
+    return Launch(kernel, (threads + Block::kThreads - 1) / Block::kThreads, arguments, stream);
+  }
+
   // Whether all that was queued before `event` is done; does not block. Errors: kInternal, those of that work too.
   Result<bool> IsDone(Event event) const;
   // Blocks until it is. Errors: those of IsDone; kDeadlineExceeded, naming `what` was waited for.
   Status Await(Event event, std::string_view what, TimePoint deadline) const;
+  // The same of all that is queued on `stream`, where `event` is recorded.
+  Status AwaitAll(Stream stream, Event event, std::string_view what, TimePoint deadline) const;
 
  private:
   Device(const Driver& driver, DeviceFacts facts, Context context)

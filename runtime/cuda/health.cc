@@ -54,8 +54,7 @@ class Check {
   }
 
   Status Await(std::string_view what) {
-    MUSTER_TRY(device_.Record(done_, stream_));
-    return device_.Await(done_, what, MonotonicNow() + options_.timeout);
+    return device_.AwaitAll(stream_, done_, what, MonotonicNow() + options_.timeout);
   }
 
   // Both halves of the memory, the second by a copy.

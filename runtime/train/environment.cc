@@ -27,6 +27,12 @@ Result<T> Number(const char* name, T otherwise) {
   return value;
 }
 
+// Off if it is 0 or not set.
+Result<bool> Switch(const char* name) {
+  MUSTER_ASSIGN(const uint64_t value, Number<uint64_t>(name, 0));
+  return value != 0;
+}
+
 template <typename T>
 struct Word {
   std::string_view text;
@@ -50,9 +56,8 @@ Status ReadDevice(WorkerEnvironment& environment) {
   if (const std::string device = Variable("MUSTER_DEVICE"); !device.empty()) {
     const auto choice = DeviceChoice::Parse(device);
     if (!choice) {
-      return Err(Code::kInvalidArgument,
-                 "environment variable MUSTER_DEVICE must be auto, cpu, cuda or cuda:N, not '{}'",
-                 device);
+      return Err(Code::kInvalidArgument, "environment variable MUSTER_DEVICE must be {}, not '{}'",
+                 kDeviceChoices, device);
     }
     environment.device = *choice;
   }
@@ -64,10 +69,8 @@ Status ReadDevice(WorkerEnvironment& environment) {
                 Choice<Collectives>("MUSTER_COLLECTIVES", {{"auto", Collectives::kAuto},
                                                            {"host", Collectives::kHost},
                                                            {"nccl", Collectives::kNccl}}));
-  MUSTER_ASSIGN(const int expected, Number<int>("MUSTER_GPU_EXPECTED", 0));
-  environment.gpu_expected = expected != 0;
-  MUSTER_ASSIGN(const int encrypt, Number<int>("MUSTER_NCCL_ENCRYPT", 0));
-  environment.nccl_encrypt = encrypt != 0;
+  MUSTER_ASSIGN(environment.gpu_expected, Switch("MUSTER_GPU_EXPECTED"));
+  MUSTER_ASSIGN(environment.nccl_encrypt, Switch("MUSTER_NCCL_ENCRYPT"));
   return {};
 }
 
@@ -86,8 +89,7 @@ Result<WorkerEnvironment> ReadWorkerEnvironment() {
   }
   environment.checkpoint = Variable("MUSTER_CHECKPOINT");
   MUSTER_ASSIGN(environment.checkpoint_every, Number<uint64_t>("MUSTER_CHECKPOINT_EVERY", 0));
-  MUSTER_ASSIGN(const uint64_t resume, Number<uint64_t>("MUSTER_RESUME", 0));
-  environment.resume = resume != 0;
+  MUSTER_ASSIGN(environment.resume, Switch("MUSTER_RESUME"));
   MUSTER_ASSIGN(const uint64_t step_timeout_ms, Number<uint64_t>("MUSTER_STEP_TIMEOUT_MS", 60'000));
   environment.step_timeout = std::chrono::milliseconds(step_timeout_ms);
   MUSTER_ASSIGN(const uint64_t heartbeat_timeout_ms,

@@ -36,7 +36,8 @@ HostMath::HostMath(const StepFrame& frame)
 
 Status HostMath::Begin(Communicator*) {
   std::ranges::fill(sums_, std::byte{0});
-  ClearShown();
+  shown_.flags = {};
+  std::ranges::fill(shown_.observed, kUnknownExponent);
   CopyExponents(frame_.layout.all());
   return {};
 }

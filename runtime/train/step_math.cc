@@ -1,7 +1,5 @@
 #include "runtime/train/step_math.h"
 
-#include <algorithm>
-
 namespace muster {
 
 std::vector<std::span<float>> StepFrame::CutByParameter(float* memory) const {
@@ -22,12 +20,6 @@ Status StepMath::AllocateSums(Backend& backend) {
   MUSTER_ASSIGN(sums_, backend.Allocate(frame_.sums_bytes()));
   sums_ = sums_.first(frame_.sums_bytes());
   return {};
-}
-
-void StepMath::ClearShown() {
-  shown_.flags = {};
-  std::ranges::fill(shown_.observed, kUnknownExponent);
-  std::ranges::fill(shown_.losses, 0.0);
 }
 
 Status StepMath::SumOnHost(Communicator& communicator) {

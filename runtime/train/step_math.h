@@ -103,7 +103,6 @@ class StepMath {
   explicit StepMath(const StepFrame& frame);
   // Errors: kResourceExhausted.
   Status AllocateSums(Backend& backend);
-  void ClearShown();
   // Adds up sums() over all members, in host memory.
   Status SumOnHost(Communicator& communicator);
 

@@ -100,8 +100,7 @@ Status AskGpu(cuda::Device& device) {
     MUSTER_TRY(device.Use());
     MUSTER_ASSIGN(const cuda::Stream stream, device.MakeStream());
     MUSTER_ASSIGN(const cuda::Event event, device.MakeEvent());
-    MUSTER_TRY(device.Record(event, stream));
-    return device.Await(event, "nothing", MonotonicNow() + kAnswerTimeout);
+    return device.AwaitAll(stream, event, "nothing", MonotonicNow() + kAnswerTimeout);
   }();
   if (answer) return {};
   return WithHint(Err(Code::kUnavailable, "{} at {} has failed: {}", device.facts().ToString(),

@@ -94,8 +94,7 @@ class Bench {
 
  private:
   void Await() {
-    Must(device_->Record(done_, stream_));
-    Must(device_->Await(done_, "a benchmark", MonotonicNow() + kTimeout));
+    Must(device_->AwaitAll(stream_, done_, "a benchmark", MonotonicNow() + kTimeout));
   }
 
   const BlockLayout layout_;

@@ -107,8 +107,8 @@ class Lanes {
 
  private:
   void AwaitCopy() {
-    EXPECT_TRUE(device_.Record(event_, stream_));
-    EXPECT_TRUE(device_.Await(event_, "a copy", MonotonicNow() + std::chrono::seconds(30)));
+    EXPECT_TRUE(
+        device_.AwaitAll(stream_, event_, "a copy", MonotonicNow() + std::chrono::seconds(30)));
   }
 
   cuda::Device& device_;

@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "collectives/exact/exact_test_util.h"
-#include "runtime/cuda/device.h"
+#include "runtime/cuda/testing/test_gpu.h"
 #include "runtime/train/cuda/step_image.h"
 #include "runtime/train/optimizer.h"
 
@@ -22,49 +22,6 @@ using testing::ElementsAreArray;
 
 constexpr int kMicroBatches = 6;
 constexpr double kRate = 0.05;
-
-// A device, and kernels on it; what they are given stays in its memory until the end of a test.
-class Gpu {
- public:
-  explicit Gpu(std::unique_ptr<cuda::Device> device)
-      : device_(std::move(device)), stream_(*device_->MakeStream()), done_(*device_->MakeEvent()) {}
-
-  // A copy of `values` on the device.
-  template <typename T>
-  T* Copy(const std::vector<T>& values) {
-    const cuda::DevicePointer memory = *device_->Allocate(values.size() * sizeof(T));
-    EXPECT_TRUE(device_->CopyIn(memory, std::as_bytes(std::span(values)), stream_));
-    Await();
-    return cuda::PointerOf<T>(memory);
-  }
-
-  template <typename T>
-  std::vector<T> Back(const T* memory, size_t count) {
-    std::vector<T> values(count);
-    EXPECT_TRUE(device_->CopyOut(std::as_writable_bytes(std::span(values)),
-                                 reinterpret_cast<cuda::DevicePointer>(memory), stream_));
-    Await();
-    return values;
-  }
-
-  template <typename Arguments>
-  void Run(const std::string& name, size_t blocks, const Arguments& arguments) {
-    const auto kernel = device_->FindKernel(kStepKernels, name);
-    ASSERT_TRUE(kernel) << kernel.error().ToString();
-    ASSERT_TRUE(device_->Launch(*kernel, blocks, arguments, stream_));
-  }
-
- private:
-  void Await() {
-    ASSERT_TRUE(device_->Record(done_, stream_));
-    const Status done = device_->Await(done_, "a kernel", MonotonicNow() + std::chrono::minutes(1));
-    ASSERT_TRUE(done) << done.error().ToString();
-  }
-
-  std::unique_ptr<cuda::Device> device_;
-  cuda::Stream stream_;
-  cuda::Event done_;
-};
 
 // Skips the test where there is no device.
 template <typename Fixture>
@@ -79,7 +36,7 @@ class OnDevice : public Fixture {
   }
   void TearDown() override { gpu_.reset(); }
 
-  std::optional<Gpu> gpu_;
+  std::optional<TestGpu> gpu_;
 };
 
 template <typename Lane>
@@ -118,7 +75,7 @@ class StepKernels : public OnDevice<ExactLanes<Lane>> {
     const exact::AccumulateArguments<Lane> arguments{
         ScalesOf(options, exponents), this->gpu_->Copy(gradient), this->gpu_->Copy(sums.sum),
         this->gpu_->Copy(sums.observed), this->gpu_->Copy(std::vector<uint32_t>{0})};
-    this->gpu_->Run(KernelOf<Lane>("accumulate"), kLayout.blocks(), arguments);
+    this->gpu_->Run(kStepKernels, KernelOf<Lane>("accumulate"), kLayout.blocks(), arguments);
     sums.sum = this->gpu_->Back(arguments.sum, sums.sum.size());
     sums.observed = this->gpu_->Back(arguments.observed, sums.observed.size());
     const uint32_t flags = this->gpu_->Back(arguments.flags, 1).front();
@@ -203,7 +160,7 @@ TYPED_TEST(StepKernels, AddUpSquaresInTheOrderOfTheLayout) {
     const exact::SquaresArguments arguments{
         {this->ScalesOf(options, exponents), this->gpu_->Copy(sums.sum), 1.0 / kMicroBatches},
         this->gpu_->Copy(std::vector<double>(kLayout.blocks()))};
-    this->gpu_->Run(KernelOf<Lane>("squares"), kLayout.blocks(), arguments);
+    this->gpu_->Run(kStepKernels, KernelOf<Lane>("squares"), kLayout.blocks(), arguments);
     const auto squares = this->gpu_->Back(arguments.squares, kLayout.blocks());
     EXPECT_EQ(std::accumulate(squares.begin(), squares.end(), 0.0), SumOfSquares(kLayout, mean));
   }
@@ -273,9 +230,9 @@ TYPED_TEST(StepKernels, UpdateLikeTheOptimizers) {
               const std::string kernel =
                   KernelOf<Lane>(std::is_same_v<Rule, SgdRule> ? "sgd" : "adamw");
               const size_t half = kLayout.blocks() / 2;
-              this->gpu_->Run(kernel, half, arguments);
+              this->gpu_->Run(kStepKernels, kernel, half, arguments);
               arguments.first = half;
-              this->gpu_->Run(kernel, kLayout.blocks() - half, arguments);
+              this->gpu_->Run(kStepKernels, kernel, kLayout.blocks() - half, arguments);
             },
             *optimizer->Rule(context));
         found.values = this->gpu_->Back(parameters, found.values.size());
@@ -299,7 +256,7 @@ TEST_F(ExponentKernels, RaiseThemAfterAMiss) {
   observed[7] = kUnknownExponent;
   expected.Raise(observed);
   const RaiseArguments arguments{gpu_->Copy(before), gpu_->Copy(observed), before.size()};
-  gpu_->Run("raise_exponents", before.size() / cuda::Block::kThreads + 1, arguments);
+  gpu_->Run(kStepKernels, "raise_exponents", before.size() / cuda::Block::kThreads + 1, arguments);
   EXPECT_THAT(gpu_->Back(arguments.exponents, before.size()), ElementsAreArray(expected.values()));
 }
 
@@ -311,14 +268,14 @@ TEST_F(FloatKernels, AddAndFindWhatIsNotFinite) {
   auto sum = source.Gradient(kLayout, Shape::kNormal);
   FloatSumArguments arguments{gpu_->Copy(BeginsOf(kLayout)), gpu_->Copy(gradient), gpu_->Copy(sum),
                               gpu_->Copy(std::vector<uint32_t>{0})};
-  gpu_->Run("add_floats", kLayout.blocks(), arguments);
-  gpu_->Run("check_floats", kLayout.blocks(), arguments);
+  gpu_->Run(kStepKernels, "add_floats", kLayout.blocks(), arguments);
+  gpu_->Run(kStepKernels, "check_floats", kLayout.blocks(), arguments);
   for (size_t i = 0; i < sum.size(); ++i) sum[i] += gradient[i];
   EXPECT_EQ(BitsOf(gpu_->Back(arguments.sum, sum.size())), BitsOf(sum));
   EXPECT_EQ(gpu_->Back(arguments.flags, 1).front(), 0U);
   sum[source.Below(sum.size())] = std::numeric_limits<float>::infinity();
   arguments.sum = gpu_->Copy(sum);
-  gpu_->Run("check_floats", kLayout.blocks(), arguments);
+  gpu_->Run(kStepKernels, "check_floats", kLayout.blocks(), arguments);
   EXPECT_EQ(gpu_->Back(arguments.flags, 1).front(), exact::kNonFiniteFlag);
 }
 

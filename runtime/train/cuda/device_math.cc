@@ -34,8 +34,6 @@ std::vector<size_t> FirstBlocks(const StepFrame& frame) {
   return first;
 }
 
-size_t SlotCount(const StepFrame& frame) { return frame.spec.optimizer->Slots().size(); }
-
 }  // namespace
 
 // --- Preparing ----------------------------------------------------------------------------------------------------------------
@@ -73,11 +71,7 @@ std::string DeviceMath::Describe() const {
 Status DeviceMath::FindKernels() {
   const Optimizer& optimizer = *frame_.spec.optimizer;
   const auto rule = optimizer.Rule({0, 0});
-  if (!rule) {
-    return WithHint(Err(Code::kFailedPrecondition, "this optimizer has no kernel for GPUs: {}",
-                        optimizer.Describe()),
-                    "use Sgd() or AdamW(), or --device cpu");
-  }
+  MUSTER_CHECK(rule, "no kernel for GPUs: {}", optimizer.Describe());
   const std::string lane = LaneName(frame_);
   const std::string update = std::holds_alternative<SgdRule>(*rule) ? "sgd_" : "adamw_";
   const bool floats = frame_.reduce == Reduce::kFloat;
@@ -119,20 +113,17 @@ Status DeviceMath::Allocate() {
   const auto* host_parameters = state.tensor<float>(0).data();
 
   std::vector<uint64_t> begins;
-  std::vector<uint64_t> places;
-  size_t parameter = 0;
-  size_t first = 0;  // element of it
-  for (size_t block = 0; block < layout.blocks(); ++block) {
-    const size_t begin = layout.begin(block);
-    while (begin >= first + state.tensor<float>(parameter).size()) {
-      first += state.tensor<float>(parameter++).size();
-    }
-    begins.push_back(begin);
-    places.push_back(
-        static_cast<uint64_t>(state.tensor<float>(parameter).data() - host_parameters) + begin -
-        first);
-  }
+  for (size_t block = 0; block < layout.blocks(); ++block) begins.push_back(layout.begin(block));
   begins.push_back(layout.elements());
+  std::vector<uint64_t> places;
+  for (size_t i = 0; i < count; ++i) {
+    const auto place = static_cast<uint64_t>(state.tensor<float>(i).data() - host_parameters);
+    const size_t first = first_blocks_[i];
+    const size_t end = i + 1 < count ? first_blocks_[i + 1] : layout.blocks();
+    for (size_t block = first; block < end; ++block) {
+      places.push_back(place + layout.begin(block) - layout.begin(first));
+    }
+  }
   MUSTER_ASSIGN(begins_, CopyOf(std::span<const uint64_t>(begins)));
   MUSTER_ASSIGN(places_, CopyOf(std::span<const uint64_t>(places)));
 
@@ -142,9 +133,7 @@ Status DeviceMath::Allocate() {
   };
   parameters_ = reinterpret_cast<float*>(in_image(0));
   exponents_ = reinterpret_cast<int16_t*>(in_image(frame_.exponents_tensor()));
-  if (SlotCount(frame_) > 0) {
-    slot_stride_ = static_cast<size_t>(state.tensor<float>(count).data() - host_parameters);
-  }
+  slot_stride_ = static_cast<size_t>(state.tensor<float>(count).data() - host_parameters);
   for (size_t i = 0; i < count; ++i) {
     parameter_views_.emplace_back(reinterpret_cast<float*>(in_image(i)),
                                   state.tensor<float>(i).size());

@@ -33,8 +33,8 @@ struct StepDevice {
 
 class DeviceMath : public StepMath {
  public:
-  // Errors: kResourceExhausted (memory of the device or the host), kFailedPrecondition (this build has no kernels for it, or the optimizer
-  // none), kInternal.
+  // The optimizer must have a Rule(). Errors: kResourceExhausted (memory of the device or the host), kFailedPrecondition (this build has no
+  // kernels for it), kInternal.
   static Result<std::unique_ptr<StepMath>> Create(const StepFrame& frame, Backend& backend,
                                                   const StepDevice& on);
 

@@ -199,14 +199,11 @@ Status DeviceMath::Raise(BlockRange blocks) {
   image_is_current_ = false;
   const RaiseArguments arguments{exponents_ + blocks.begin, agreed_ + blocks.begin,
                                  blocks.end - blocks.begin};
-  constexpr size_t kThreads = cuda::Block::kThreads;
-  return device_.Launch(kernels_.raise, (arguments.count + kThreads - 1) / kThreads, arguments,
-                        stream_);
+  return device_.LaunchEach(kernels_.raise, arguments.count, arguments, stream_);
 }
 
 Status DeviceMath::Settle() {
-  MUSTER_TRY(device_.Record(done_, stream_));
-  Status done = device_.Await(done_, "a step", MonotonicNow() + kWorkTimeout);
+  Status done = device_.AwaitAll(stream_, done_, "a step", MonotonicNow() + kWorkTimeout);
   if (done || done.error().code != Code::kDeadlineExceeded) return done;
   return Err(Code::kInternal, "{}", done.error().message);  // of this device, not of a peer
 }

@@ -50,8 +50,7 @@ class ThroughHost {
   }
 
   Status Await(cuda::Stream stream) {
-    MUSTER_TRY(device_.Record(done_, stream));
-    return device_.Await(done_, "a copy", MonotonicNow() + std::chrono::minutes(1));
+    return device_.AwaitAll(stream, done_, "a copy", MonotonicNow() + std::chrono::minutes(1));
   }
 
   cuda::Device& device_;
