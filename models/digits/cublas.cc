@@ -8,10 +8,6 @@ namespace muster {
 namespace {
 
 constexpr int kLeastVersion = 130000;
-// cublasOperation_t, cublasMath_t
-constexpr int kAsItIs = 0;
-constexpr int kTransposed = 1;
-constexpr int kPedantic = 2;  // float32 throughout: no tensor cores with fewer bits
 // One of our own, always as large: what cuBLAS chooses depends on it. 32 MiB is what NVIDIA recommends for Hopper.
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
@@ -44,7 +40,7 @@ Result<std::unique_ptr<Blas>> Blas::Create(cuda::Device& device) {
     return Err(Code::kFailedPrecondition, "{} is cuBLAS {}, digits needs {}", library->name(),
                blas->version_, kLeastVersion);
   }
-  MUSTER_TRY(blas->Do(blas->api_.set_math_mode, blas->handle_, kPedantic));
+  MUSTER_TRY(blas->Do(blas->api_.set_math_mode, blas->handle_, BlasApi::kPedantic));
   MUSTER_ASSIGN(blas->workspace_, device.Allocate(kWorkspaceBytes));
   return blas;
 }
@@ -60,7 +56,7 @@ Status Blas::Multiply(int64_t m, int64_t n, int64_t k, DeviceFactor a, DeviceFac
   }
   const float alpha = 1;
   const auto operation = [](const DeviceFactor& factor) {
-    return factor.transpose ? kTransposed : kAsItIs;
+    return factor.transpose ? BlasApi::kTransposed : BlasApi::kAsItIs;
   };
   const auto extent = [](int64_t value) { return static_cast<int>(value); };
   return Do(api_.sgemm, handle_, operation(b), operation(a), extent(n), extent(m), extent(k),

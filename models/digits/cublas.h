@@ -21,6 +21,33 @@ struct DeviceFactor {
   bool transpose = false;
 };
 
+// What is used of cuBLAS, with int where it has enumerations.
+struct BlasApi {
+  using Handle = cublasContext*;
+  template <typename... P>
+  using F = LibraryFunction<P...>;
+
+  // cublasOperation_t, cublasMath_t
+  static constexpr int kAsItIs = 0;
+  static constexpr int kTransposed = 1;
+  static constexpr int kPedantic = 2;  // float32 throughout: no tensor cores with fewer bits
+
+  F<Handle*> create{"cublasCreate_v2"};
+  F<Handle, int*> get_version{"cublasGetVersion_v2"};
+  F<Handle, cuda::Stream> set_stream{"cublasSetStream_v2"};
+  F<Handle, void*, size_t> set_workspace{"cublasSetWorkspace_v2"};
+  F<Handle, int> set_math_mode{"cublasSetMathMode"};
+  F<Handle, int, int, int, int, int, const float*, const float*, int, const float*, int,
+    const float*, float*, int>
+      sgemm{"cublasSgemm_v2"};
+
+  template <typename Act>
+  void ForEach(Act act) {
+    const auto all = [&](auto&... each) { (act(each), ...); };
+    all(create, get_version, set_stream, set_workspace, set_math_mode, sgemm);
+  }
+};
+
 class Blas {
  public:
   // Loads libcublas.so.13, or the library that the environment variable MUSTER_LIBCUBLAS names. Errors: kNotFound, kFailedPrecondition
@@ -35,32 +62,11 @@ class Blas {
                   float* c, cuda::Stream stream);
 
  private:
-  using Handle = cublasContext*;
-  struct Api {
-    template <typename... P>
-    using F = LibraryFunction<P...>;
-
-    F<Handle*> create{"cublasCreate_v2"};
-    F<Handle, int*> get_version{"cublasGetVersion_v2"};
-    F<Handle, cuda::Stream> set_stream{"cublasSetStream_v2"};
-    F<Handle, void*, size_t> set_workspace{"cublasSetWorkspace_v2"};
-    F<Handle, int> set_math_mode{"cublasSetMathMode"};
-    F<Handle, int, int, int, int, int, const float*, const float*, int, const float*, int,
-      const float*, float*, int>
-        sgemm{"cublasSgemm_v2"};
-
-    template <typename Act>
-    void ForEach(Act act) {
-      const auto all = [&](auto&... each) { (act(each), ...); };
-      all(create, get_version, set_stream, set_workspace, set_math_mode, sgemm);
-    }
-  };
-
   template <typename... P, typename... A>
   Status Do(const LibraryFunction<P...>& function, A... arguments) const;
 
-  Api api_;
-  Handle handle_ = nullptr;
+  BlasApi api_;
+  BlasApi::Handle handle_ = nullptr;
   cuda::DevicePointer workspace_ = 0;
   cuda::Stream stream_ = nullptr;  // the one that the handle has
   int version_ = 0;

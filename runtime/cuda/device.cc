@@ -104,6 +104,15 @@ Result<std::span<std::byte>> Device::AllocateHost(size_t bytes) {
   return std::span(static_cast<std::byte*>(memory), bytes);
 }
 
+Result<std::shared_ptr<void>> Device::Pin(std::span<std::byte> memory) const {
+  MUSTER_TRY(Use());
+  MUSTER_TRY(
+      driver_.Do(driver_.mem_host_register, static_cast<void*>(memory.data()), memory.size(), 0U));
+  return std::shared_ptr<void>(memory.data(), [this](void* pinned) {
+    if (Use()) (void)driver_.Do(driver_.mem_host_unregister, pinned);
+  });
+}
+
 template <typename Handle>
 Result<Handle> Device::Make(const LibraryFunction<Handle*, unsigned>& create, unsigned flags,
                             std::vector<Handle>& made) {

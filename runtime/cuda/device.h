@@ -60,6 +60,8 @@ class Device {
   Result<DevicePointer> Allocate(size_t bytes);
   // Memory of the host that the device copies from and to without a detour. Errors: kResourceExhausted.
   Result<std::span<std::byte>> AllocateHost(size_t bytes);
+  // Makes memory of the host such memory while what is returned lives, at most as long as the device; that takes a second for some GB.
+  Result<std::shared_ptr<void>> Pin(std::span<std::byte> memory) const;
   // A queue of work that does not wait for other queues.
   Result<Stream> MakeStream();
   Result<Event> MakeEvent();

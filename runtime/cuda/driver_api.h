@@ -76,6 +76,8 @@ struct DriverApi {
   F<DevicePointer> mem_free{"cuMemFree_v2"};
   F<void**, size_t, unsigned> mem_host_alloc{"cuMemHostAlloc"};
   F<void*> mem_free_host{"cuMemFreeHost"};
+  F<void*, size_t, unsigned> mem_host_register{"cuMemHostRegister_v2"};
+  F<void*> mem_host_unregister{"cuMemHostUnregister"};
   F<DevicePointer, const void*, size_t, Stream> memcpy_to_device{"cuMemcpyHtoDAsync_v2"};
   F<void*, DevicePointer, size_t, Stream> memcpy_to_host{"cuMemcpyDtoHAsync_v2"};
   F<DevicePointer, DevicePointer, size_t, Stream> memcpy_in_device{"cuMemcpyDtoDAsync_v2"};
@@ -98,9 +100,10 @@ struct DriverApi {
     all(get_error_name, get_error_string, init, driver_get_version, device_get_count, device_get,
         device_get_name, device_get_pci_bus_id, device_total_mem, device_get_attribute,
         primary_ctx_retain, primary_ctx_release, ctx_set_current, module_load_data, module_unload,
-        module_get_function, mem_alloc, mem_free, mem_host_alloc, mem_free_host, memcpy_to_device,
-        memcpy_to_host, memcpy_in_device, memset_d8, stream_create, stream_destroy,
-        stream_wait_event, event_create, event_destroy, event_record, event_query, launch_kernel);
+        module_get_function, mem_alloc, mem_free, mem_host_alloc, mem_free_host, mem_host_register,
+        mem_host_unregister, memcpy_to_device, memcpy_to_host, memcpy_in_device, memset_d8,
+        stream_create, stream_destroy, stream_wait_event, event_create, event_destroy, event_record,
+        event_query, launch_kernel);
   }
 };
 

@@ -27,6 +27,7 @@ size_t LargestStrip(const Strips& strips) {
 
 DonorMemory::DonorMemory(Backend& backend, StepEngine& engine)
     : backend_(backend),
+      engine_(engine),
       sums_bytes_(engine.sums().size()),
       strips_bytes_(std::max({LargestStrip(engine.strips()),
                               std::min(kStripMemory, engine.state().image().size()),
@@ -43,6 +44,7 @@ Status DonorMemory::Allocate() {
   const auto allocate = [this](size_t bytes) -> Result<std::span<std::byte>> {
     MUSTER_ASSIGN(std::span<std::byte> memory, backend_.Allocate(bytes));
     std::memset(memory.data(), 0, memory.size());
+    pins_.push_back(engine_.Pin(memory));
     return memory.first(bytes);
   };
   while (spares.size() < Donation::kRoundsInFlight) {
@@ -137,11 +139,16 @@ Status Donation::ServePlain(const std::function<void()>& ready) {
   return told;
 }
 
+// With mutex_ held. Whatever may still be on its way into the memory of a round is awaited: it is about to be used again.
+void Donation::TakeBack(const Round& round) {
+  if (round.sums.sums.empty()) return;
+  (void)round.sums.await();
+  memory_.spares.push_back(round.sums.sums);
+}
+
 void Donation::End() {
   std::lock_guard lock(mutex_);
-  for (Round& round : rounds_) {
-    if (!round.sums.empty()) memory_.spares.push_back(round.sums);
-  }
+  for (const Round& round : rounds_) TakeBack(round);
   rounds_.clear();
   ended_ = true;
   changed_.notify_all();
@@ -160,7 +167,7 @@ Status Donation::Rounds(const std::function<void()>& ready, const std::stop_toke
     lock.unlock();
     MUSTER_TRY(Send(round));
     lock.lock();
-    if (!round.sums.empty()) memory_.spares.push_back(round.sums);
+    TakeBack(round);
     rounds_.pop_front();
     if (last) return {};
     const bool caught_up = given_ == own_.size() && rounds_.size() <= 1 && !too_slow_;
@@ -179,9 +186,10 @@ Status Donation::Rounds(const std::function<void()>& ready, const std::stop_toke
 Status Donation::Send(const Round& round) {
   std::vector<std::span<const std::byte>> parts = {BytesOf(round.header)};
   parts.push_back(std::as_bytes(round.record.outcome.lanes()));
-  if (!round.sums.empty()) {
+  if (!round.sums.sums.empty()) {
+    MUSTER_TRY(round.sums.await());
     for (size_t i = 0; i < round.header.updated; ++i) {
-      parts.push_back(engine_.SumsOf(own_[i], round.sums));
+      parts.push_back(engine_.SumsOf(own_[i], round.sums.sums));
     }
   }
   std::vector<Hash128> hashes(round.header.added);

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -41,8 +42,10 @@ class DonorMemory {
   Status Allocate();
 
   Backend& backend_;
+  StepEngine& engine_;
   const size_t sums_bytes_;
   const size_t strips_bytes_;
+  std::vector<std::shared_ptr<void>> pins_;  // of all of it
 };
 
 class Donation {
@@ -73,13 +76,14 @@ class Donation {
   struct Round {
     RoundHeader header = {};
     StepEngine::Record record;
-    std::span<std::byte> sums = {};  // empty: none
-    size_t first = 0;                // of the strips added, in own_
+    StepMath::HandedOut sums = {};  // empty: none
+    size_t first = 0;               // of the strips added, in own_
   };
   Status AddStrips(Round& round, double seconds);
   Status Send(const Round& round);
   Status Tell(RoundHeader::Kind kind);
   Status Rounds(const std::function<void()>& ready, const std::stop_token& stop);
+  void TakeBack(const Round& round);
   void End();
 
   Communicator& communicator_;

@@ -150,9 +150,9 @@ void HostMath::StoreExponents(BlockRange blocks) {
 
 // --- What joiners need ------------------------------------------------------------------------------------------------------
 
-Result<std::span<std::byte>> HostMath::HandOutSums(std::span<std::byte> spare, Parts) {
+Result<StepMath::HandedOut> HostMath::HandOutSums(std::span<std::byte> spare, Parts) {
   MUSTER_CHECK(spare.size() == sums_.size(), "{} bytes for {}", spare.size(), sums_.size());
-  return std::exchange(sums_, spare);
+  return HandedOut{std::exchange(sums_, spare), [] { return Status(); }};
 }
 
 }  // namespace muster

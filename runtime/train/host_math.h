@@ -32,7 +32,7 @@ class HostMath : public StepMath {
   Status Fetch(Parts) override { return {}; }
   Status Push(Parts) override { return {}; }
   Status PushSums(Parts) override { return {}; }
-  Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare, Parts) override;
+  Result<HandedOut> HandOutSums(std::span<std::byte> spare, Parts) override;
 
  private:
   explicit HostMath(const StepFrame& frame);

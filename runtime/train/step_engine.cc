@@ -216,8 +216,8 @@ Status StepEngine::PlaceStrip(size_t strip, std::span<const std::byte> packed) {
   return math_->Push(strips_.Parts(strip));
 }
 
-Result<std::span<std::byte>> StepEngine::HandOutSums(std::span<std::byte> spare,
-                                                     std::span<const size_t> strips) {
+Result<StepMath::HandedOut> StepEngine::HandOutSums(std::span<std::byte> spare,
+                                                    std::span<const size_t> strips) {
   std::vector<std::span<std::byte>> parts;
   for (const size_t strip : strips) parts.push_back(SumsOf(strip, sums()));
   return math_->HandOutSums(spare, parts);

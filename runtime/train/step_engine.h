@@ -78,8 +78,9 @@ class StepEngine {
   Status PlaceStrip(size_t strip, std::span<const std::byte> packed);
   // Hands out the sums of the step applied last, as far as they are those of `strips`; the next one is summed in `spare`, which is as
   // large, or that is what is handed out.
-  Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare,
-                                           std::span<const size_t> strips);
+  Result<StepMath::HandedOut> HandOutSums(std::span<std::byte> spare,
+                                          std::span<const size_t> strips);
+  std::shared_ptr<void> Pin(std::span<std::byte> memory) { return math_->Pin(memory); }
   std::span<std::byte> sums() { return math_->sums(); }
   // The part of `sums` that belongs to `strip`.
   std::span<std::byte> SumsOf(size_t strip, std::span<std::byte> sums) const;

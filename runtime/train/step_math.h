@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -94,8 +95,16 @@ class StepMath {
   // --- Sums of the step applied last ---
   // Parts of sums() become what they are where the arithmetic is done, and the other way round.
   virtual Status PushSums(Parts parts) = 0;
-  // These parts of the sums lie in what is returned, at the same places, until it is handed back as the `spare` of another call.
-  virtual Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare, Parts parts) = 0;
+  // Sums as they are now, at the same places, in memory that is the caller's until it is the `spare` of another call. They are there
+  // when `await`, which any thread may call, has returned, and it must have before that.
+  struct HandedOut {
+    std::span<std::byte> sums;
+    std::function<Status()> await;
+  };
+  // These parts of the sums, or more.
+  virtual Result<HandedOut> HandOutSums(std::span<std::byte> spare, Parts parts) = 0;
+  // Memory that sums or strips are often copied to or from: while what is returned lives, that is faster. Safe from any thread.
+  virtual std::shared_ptr<void> Pin(std::span<std::byte>) { return nullptr; }
   // Lanes in host memory that collectives reduce in place.
   std::span<std::byte> sums() { return sums_; }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <thread>
 
 #include "collectives/inproc/inproc.h"
@@ -14,6 +15,7 @@
 #include "collectives/nccl/nccl.h"
 #include "runtime/train/step_engine.h"
 #include "runtime/train/testing/through_host.h"
+#include "tests/cuda/standins.h"
 
 namespace muster {
 namespace {
@@ -150,12 +152,46 @@ TEST_P(DeviceMathTest, BringsStripsForward) {
     StepBoth(Compute);
     const auto sums = on_device_->HandOutSums(spare.first(on_device_->sums().size()), strips);
     ASSERT_TRUE(sums);
-    std::ranges::copy(*sums, joiner->sums().begin());
+    ASSERT_TRUE(sums->await());
+    std::ranges::copy(sums->sums, joiner->sums().begin());
     ASSERT_TRUE(joiner->ApplyTo(strips, on_device_->record()));
   }
   joiner->state().header() = on_device_->state().header();
   ASSERT_TRUE(joiner->FetchState());
   EXPECT_TRUE(std::ranges::equal(joiner->state().image(), on_device_->state().image()));
+}
+
+// The copies of a donor wait, its next step does not: only its sums are begun after them.
+TEST_P(DeviceMathTest, HandsOutSumsBesideTheNextStep) {
+  if (std::getenv("MUSTER_LIBCUDA") == nullptr) GTEST_SKIP() << "holds back copies";
+  const auto hold = ToDriver<decltype(standin_hold)>("standin_hold");
+  StepBoth(Compute);
+  std::vector<size_t> strips(on_device_->strips().count());
+  std::iota(strips.begin(), strips.end(), 0);
+  const size_t bytes = on_device_->sums().size();
+  const auto spare = backend_->Allocate(bytes)->first(bytes);
+  const auto pin = on_device_->Pin(spare);
+  ASSERT_TRUE(pin);
+  const std::vector<std::byte> expected(on_host_->sums().begin(), on_host_->sums().end());
+
+  hold(kStandinHoldCopiesOut);
+  const auto sums = on_device_->HandOutSums(spare, strips);
+  ASSERT_TRUE(sums);
+  const auto computed = *device_->MakeEvent();
+  const auto await_model = [&](const MicroBatch& batch, ConstTensors, Tensors) -> Result<double> {
+    // The third one computes where the first one's gradient is, and that waits to be added up.
+    const bool waits = batch.index == 2;
+    const auto limit = waits ? std::chrono::milliseconds(20) : std::chrono::seconds(30);
+    const Status done =
+        device_->AwaitAll(batch.gpu->stream, computed, "a model", MonotonicNow() + limit);
+    EXPECT_EQ(done.has_value(), !waits) << batch.index;
+    if (waits) hold(kStandinHoldNothing);
+    return 0;
+  };
+  EXPECT_TRUE(on_device_->Compute({0, kMicroBatches}, await_model));
+
+  ASSERT_TRUE(sums->await());
+  EXPECT_TRUE(std::ranges::equal(sums->sums, expected));
 }
 
 TEST_P(DeviceMathTest, GoesOnFromAnImage) {

@@ -4,31 +4,12 @@
 #include <cuda.h>
 #include <gtest/gtest.h>
 
-#include <type_traits>
+#include "tests/cuda/same_function.h"
 
 namespace muster::cuda {
 namespace {
 
-// We have int where they have an enumeration.
-template <typename Theirs, typename Ours>
-constexpr bool kFits =
-    std::is_same_v<Theirs, Ours> ||
-    (std::is_enum_v<Theirs> && std::is_integral_v<Ours> && sizeof(Theirs) == sizeof(Ours));
-
-template <typename... Theirs, typename... Ours>
-void Compare(CUresult (*)(Theirs...), const LibraryFunction<Ours...>& ours, const char* symbol) {
-  EXPECT_STREQ(ours.symbol, symbol);
-  if constexpr (sizeof...(Theirs) == sizeof...(Ours)) {
-    EXPECT_TRUE((kFits<Theirs, Ours> && ...)) << symbol << " takes other arguments";
-  } else {
-    ADD_FAILURE() << symbol << " takes " << sizeof...(Theirs) << " arguments";
-  }
-}
-
-// Their header renames functions to their newest version, before the name becomes a text.
-#define TEXT_OF(name) #name
-#define COMPARE(ours, theirs) \
-  Compare(static_cast<decltype(&theirs)>(nullptr), api.ours, TEXT_OF(theirs))
+#define COMPARE(ours, theirs) MUSTER_COMPARE(api.ours, theirs)
 
 TEST(DriverApi, IsThatOfNvidiasHeader) {
   const DriverApi api;
@@ -52,6 +33,8 @@ TEST(DriverApi, IsThatOfNvidiasHeader) {
   COMPARE(mem_free, cuMemFree);
   COMPARE(mem_host_alloc, cuMemHostAlloc);
   COMPARE(mem_free_host, cuMemFreeHost);
+  COMPARE(mem_host_register, cuMemHostRegister);
+  COMPARE(mem_host_unregister, cuMemHostUnregister);
   COMPARE(memcpy_to_device, cuMemcpyHtoDAsync);
   COMPARE(memcpy_to_host, cuMemcpyDtoHAsync);
   COMPARE(memcpy_in_device, cuMemcpyDtoDAsync);

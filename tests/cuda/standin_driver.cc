@@ -32,6 +32,7 @@ using muster::cuda::Event;
 using muster::cuda::Function;
 using muster::cuda::HostKernel;
 using muster::cuda::Module;
+using muster::cuda::PointerOf;
 using muster::cuda::Stream;
 
 namespace {
@@ -43,6 +44,8 @@ constexpr unsigned char kGarbage = 0xA5;  // what fresh memory holds
 constexpr int kLaunchFailed = 719;  // CUDA_ERROR_LAUNCH_FAILED
 constexpr int kNotInitialized = 3;
 constexpr int kEccUncorrectable = 214;
+constexpr int kAlreadyRegistered = 712;
+constexpr int kNotRegistered = 713;
 
 const HostKernel kKernels[] = {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL) MUSTER_HEALTH_KERNELS(
     MUSTER_HOST_KERNEL) MUSTER_MLP_KERNELS(MUSTER_HOST_KERNEL)};
@@ -57,7 +60,7 @@ thread_local int current_device = 0;
 
 std::mutex wishes_mutex;
 std::condition_variable wishes_changed;
-bool held = false;
+int held = kStandinHoldNothing;
 std::string spoiled_kernel;
 std::atomic<int> error_to_come{0};
 std::atomic<int> sticky_error{0};  // of the context: once something has failed, everything does
@@ -85,6 +88,7 @@ struct Moment {
 
 std::mutex memory_mutex;
 std::map<DevicePointer, size_t> memory;
+std::map<DevicePointer, size_t> pinned;  // of the host
 
 // A bit of what this kernel has written turns over. Its output is the first thing in its arguments.
 void SpoilIfWanted(const std::string& kernel, const void* arguments, int device) {
@@ -95,6 +99,11 @@ void SpoilIfWanted(const std::string& kernel, const void* arguments, int device)
   unsigned char* output = nullptr;
   std::memcpy(&output, arguments, sizeof output);
   output[1000] ^= 4;
+}
+
+void AwaitLetGo(StandinHold hold) {
+  std::unique_lock lock(wishes_mutex);
+  wishes_changed.wait(lock, [hold] { return held != hold; });
 }
 
 }  // namespace
@@ -136,10 +145,7 @@ struct CUstream_st {
       const auto one = std::move(work.front());
       work.pop_front();
       lock.unlock();
-      {
-        std::unique_lock wishes(wishes_mutex);
-        wishes_changed.wait(wishes, [] { return !held; });
-      }
+      AwaitLetGo(kStandinHoldAll);
       if (const int error = error_to_come.exchange(0)) sticky_error = error;
       if (IsNamedIn("MUSTER_STANDIN_FAIL_FILE")) sticky_error = kEccUncorrectable;
       one();
@@ -163,7 +169,7 @@ extern "C" {
 
 void standin_hold(int hold) {
   std::lock_guard lock(wishes_mutex);
-  held = hold != 0;
+  held = hold;
   wishes_changed.notify_all();
 }
 
@@ -248,7 +254,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 
 int cuDevicePrimaryCtxRetain(Context* context, int device) {
-  *context = reinterpret_cast<Context>(static_cast<uintptr_t>(device) + 1);
+  *context = PointerOf<std::remove_pointer_t<Context>>(static_cast<DevicePointer>(device) + 1);
   return 0;
 }
 
@@ -290,7 +296,7 @@ int cuMemAlloc_v2(DevicePointer* pointer, size_t bytes) {
 int cuMemFree_v2(DevicePointer pointer) {
   std::lock_guard lock(memory_mutex);
   if (memory.erase(pointer) == 0) return muster::cuda::kInvalidValue;
-  std::free(reinterpret_cast<void*>(pointer));
+  std::free(PointerOf<void>(pointer));
   return 0;
 }
 
@@ -304,22 +310,42 @@ int cuMemFreeHost(void* pointer) {
   return 0;
 }
 
+// Pages are not locked, but who forgets to unlock them, or does so twice, is told.
+int cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned) {
+  std::lock_guard lock(memory_mutex);
+  const auto at = reinterpret_cast<DevicePointer>(pointer);
+  const auto next = pinned.lower_bound(at);
+  if (next != pinned.end() && next->first < at + bytes) return kAlreadyRegistered;
+  if (next != pinned.begin() && std::prev(next)->first + std::prev(next)->second > at) {
+    return kAlreadyRegistered;
+  }
+  pinned[at] = bytes;
+  return 0;
+}
+
+int cuMemHostUnregister(void* pointer) {
+  std::lock_guard lock(memory_mutex);
+  return pinned.erase(reinterpret_cast<DevicePointer>(pointer)) == 1 ? 0 : kNotRegistered;
+}
+
 int cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, Stream stream) {
-  return stream->QueueWork([=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
+  return stream->QueueWork([=] { std::memcpy(PointerOf<void>(to), from, bytes); });
 }
 
 int cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, Stream stream) {
-  return stream->QueueWork([=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
-}
-
-int cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) {
   return stream->QueueWork([=] {
-    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    AwaitLetGo(kStandinHoldCopiesOut);
+    std::memcpy(to, PointerOf<const void>(from), bytes);
   });
 }
 
+int cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, Stream stream) {
+  return stream->QueueWork(
+      [=] { std::memcpy(PointerOf<void>(to), PointerOf<const void>(from), bytes); });
+}
+
 int cuMemsetD8Async(DevicePointer to, unsigned char value, size_t bytes, Stream stream) {
-  return stream->QueueWork([=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
+  return stream->QueueWork([=] { std::memset(PointerOf<void>(to), value, bytes); });
 }
 
 int cuStreamCreate(Stream* stream, unsigned) {

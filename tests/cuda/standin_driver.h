@@ -12,7 +12,8 @@ struct CUstream_st;
 
 extern "C" {
 
-// Streams stop where they are until they are let go: work is in progress for as long as a test likes.
+// Streams stop where they are, or before they copy to the host, until they are let go: work is in progress for as long as a test likes.
+enum StandinHold { kStandinHoldNothing, kStandinHoldAll, kStandinHoldCopiesOut };
 void standin_hold(int hold);
 // The next thing that a stream does fails with this error, and everything after it, as after an illegal access.
 void standin_fail(int code);

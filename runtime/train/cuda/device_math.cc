@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "runtime/base/check.h"
+#include "runtime/base/log.h"
 #include "runtime/train/cuda/step_image.h"
 #include "runtime/train/cuda/step_kernels.h"
 
@@ -85,9 +86,13 @@ Status DeviceMath::FindKernels() {
   MUSTER_ASSIGN(kernels_.raise, find("raise_exponents"));
   MUSTER_ASSIGN(model_stream_, device_.MakeStream());
   MUSTER_ASSIGN(stream_, device_.MakeStream());
+  MUSTER_ASSIGN(copy_stream_, device_.MakeStream());
   for (cuda::Event* event :
        {&ready_, &updated_, &done_, &gradients_[0].added, &gradients_[1].added}) {
     MUSTER_ASSIGN(*event, device_.MakeEvent());
+  }
+  for (cuda::Event& event : handed_out_) {
+    MUSTER_ASSIGN(event, device_.MakeEvent());
   }
   return {};
 }
@@ -153,6 +158,7 @@ Status DeviceMath::Allocate() {
               shown_.observed.size() * sizeof(int16_t));
   MUSTER_ASSIGN(nothing_shown_, CopyOf(std::span<const std::byte>(nothing)));
 
+  pins_ = {Pin(state.image()), Pin(sums_)};
   const std::span<std::byte> image[] = {state.image()};
   return Push(image);
 }
@@ -206,16 +212,29 @@ Status DeviceMath::PushSums(Parts parts) {
   return {};
 }
 
-Result<std::span<std::byte>> DeviceMath::HandOutSums(std::span<std::byte> spare, Parts parts) {
+// The sums are complete, for their step has been applied, and stay until the next one begins: see Begin().
+Result<StepMath::HandedOut> DeviceMath::HandOutSums(std::span<std::byte> spare, Parts parts) {
   MUSTER_CHECK(spare.size() == sums_.size(), "{} bytes for {}", spare.size(), sums_.size());
   MUSTER_TRY(device_.Use());
   for (const auto part : parts) {
     const auto offset = static_cast<size_t>(part.data() - sums_.data());
     MUSTER_TRY(device_.CopyOut(spare.subspan(offset, part.size()), AddressOf(device_sums_) + offset,
-                               stream_));
+                               copy_stream_));
   }
-  MUSTER_TRY(Settle());
-  return spare;
+  const cuda::Event handed_out = handed_out_[++hand_outs_ % handed_out_.size()];
+  MUSTER_TRY(device_.Record(handed_out, copy_stream_));
+  return HandedOut{spare, [this, handed_out]() -> Status {
+                     MUSTER_TRY(device_.Use());
+                     return AwaitWork(handed_out);
+                   }};
+}
+
+std::shared_ptr<void> DeviceMath::Pin(std::span<std::byte> memory) {
+  auto pinned = device_.Pin(memory);
+  if (pinned) return *pinned;
+  log::warn("pinned=no mib={} reason=\"{}\"; copies from and to the GPU are slower",
+            memory.size() >> 20, pinned.error().message);
+  return nullptr;
 }
 
 }  // namespace muster

@@ -1,9 +1,9 @@
 // DeviceMath: the arithmetic of a step on a GPU. Gradients, sums and the state stay in its memory; what a step brings to the host is
 // what its vote needs.
 //
-// Two streams: the model's, and ours. Ours adds up the gradient of one micro-batch while the next one is computed, in the other of two
+// Streams: the model's, and ours. Ours adds up the gradient of one micro-batch while the next one is computed, in the other of two
 // buffers; and buckets of the last one, as soon as the model says that they are complete, are summed over all members while the rest is
-// computed. A step waits for the device once, when its vote needs what it has shown. Sums of all members are NCCL's where the communicator
+// computed. Sums that a donor hands out leave on a third one, beside the next step. A step waits for the device once, when its vote needs what it has shown. Sums of all members are NCCL's where the communicator
 // has it, else they take the way through the host.
 //
 // Threading and ownership: as StepMath; the memory lives as long as the device.
@@ -53,7 +53,8 @@ class DeviceMath : public StepMath {
   Status Fetch(Parts parts) override;
   Status Push(Parts parts) override;
   Status PushSums(Parts parts) override;
-  Result<std::span<std::byte>> HandOutSums(std::span<std::byte> spare, Parts parts) override;
+  Result<HandedOut> HandOutSums(std::span<std::byte> spare, Parts parts) override;
+  std::shared_ptr<void> Pin(std::span<std::byte> memory) override;
 
  private:
   DeviceMath(const StepFrame& frame, const StepDevice& on);
@@ -65,6 +66,7 @@ class DeviceMath : public StepMath {
   Status FindKernels();
   Status Ready(size_t first_parameter);
   Status AwaitModel();
+  Status AwaitWork(cuda::Event event) const;
   Status Accumulate(BlockRange blocks);
   Status SumBuckets(DeviceCollectives& ring, size_t first_block);
   Status SumThroughHost(Communicator& communicator);
@@ -78,10 +80,13 @@ class DeviceMath : public StepMath {
   const size_t blocks_of_bucket_;
   const std::vector<size_t> first_blocks_;  // of each parameter
   cuda::Stream model_stream_ = nullptr;
-  cuda::Stream stream_ = nullptr;  // ours
-  cuda::Event ready_ = nullptr;    // on the model's: what ours may read
-  cuda::Event updated_ = nullptr;  // on ours: the model may go on
-  cuda::Event done_ = nullptr;     // on ours: what the host waits for
+  cuda::Stream stream_ = nullptr;               // ours
+  cuda::Event ready_ = nullptr;                 // on the model's: what ours may read
+  cuda::Event updated_ = nullptr;               // on ours: the model may go on
+  cuda::Event done_ = nullptr;                  // on ours: what the host waits for
+  cuda::Stream copy_stream_ = nullptr;          // of sums that are handed out, beside the next step
+  std::array<cuda::Event, 4> handed_out_ = {};  // on it, one call after the other
+  size_t hand_outs_ = 0;
   struct {
     cuda::Function accumulate = nullptr;
     cuda::Function check = nullptr;  // of sums of floats
@@ -127,7 +132,8 @@ class DeviceMath : public StepMath {
   std::byte* nothing_shown_ = nullptr;  // what it is before a step
   std::span<std::byte> host_shown_;
   std::span<std::byte> host_agreed_;
-  bool image_is_current_ = false;  // the host's is what the device's is
+  std::vector<std::shared_ptr<void>> pins_;  // of the image and the sums
+  bool image_is_current_ = false;            // the host's is what the device's is
 };
 
 }  // namespace muster

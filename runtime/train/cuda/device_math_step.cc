@@ -34,11 +34,12 @@ Status DeviceMath::Begin(Communicator* communicator) {
     MUSTER_TRY(AwaitModel());
     MUSTER_TRY(Settle());
   }
-  MUSTER_TRY(device_.Zero(AddressOf(device_sums_), frame_.sums_bytes(), stream_));
   MUSTER_TRY(
       device_.Copy(AddressOf(device_shown_), AddressOf(nothing_shown_), offsets_.end, stream_));
   MUSTER_TRY(device_.Record(updated_, stream_));
-  return device_.Wait(model_stream_, updated_);
+  MUSTER_TRY(device_.Wait(model_stream_, updated_));
+  MUSTER_TRY(device_.Wait(stream_, handed_out_[hand_outs_ % handed_out_.size()]));
+  return device_.Zero(AddressOf(device_sums_), frame_.sums_bytes(), stream_);
 }
 
 Status DeviceMath::Add(MicroBatch batch, bool last, const ComputeMicroBatch& compute) {
@@ -203,7 +204,12 @@ Status DeviceMath::Raise(BlockRange blocks) {
 }
 
 Status DeviceMath::Settle() {
-  Status done = device_.AwaitAll(stream_, done_, "a step", MonotonicNow() + kWorkTimeout);
+  MUSTER_TRY(device_.Record(done_, stream_));
+  return AwaitWork(done_);
+}
+
+Status DeviceMath::AwaitWork(cuda::Event event) const {
+  Status done = device_.Await(event, "a step", MonotonicNow() + kWorkTimeout);
   if (done || done.error().code != Code::kDeadlineExceeded) return done;
   return Err(Code::kInternal, "{}", done.error().message);  // of this device, not of a peer
 }
