@@ -42,8 +42,8 @@ TYPED_TEST(ExactStep, AMissIsFlaggedExactlyWhenATermDoesNotFit) {
     for (int16_t& value : exponents.values()) value = static_cast<int16_t>(exponent);
     std::vector<float> gradient(layout.elements());
     // Right at the limit, give or take some units and floats.
-    const int64_t lane_max = std::numeric_limits<TypeParam>::max();
-    const double limit = static_cast<double>(lane_max / options.micro_batches);
+    const int64_t most = std::numeric_limits<TypeParam>::max() / options.micro_batches;
+    const auto limit = static_cast<double>(most);
     const double units = limit + 0.25 * (static_cast<double>(source.Below(17)) - 8);
     float edge = static_cast<float>(std::ldexp(units, -ModelScale(options, exponent)));
     for (size_t ulps = source.Below(3); ulps > 0; --ulps) edge = std::nextafter(edge, 0.0f);

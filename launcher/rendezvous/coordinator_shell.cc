@@ -50,27 +50,23 @@ void CoordinatorShell::Stop() {
 }
 
 void CoordinatorShell::Submit(CoordinatorEvent event, Done done, Relevant relevant) {
-  std::optional<Status> answer;
+  Status answer;
   {
     MutexLock lock(mutex_);
     if (stopped_) {
       answer = tl::unexpected(Stopping());
-    } else if (relevant && !relevant()) {
-      answer = Status();
-    } else {
+    } else if (!relevant || relevant()) {
       const TimePoint now = MonotonicNow();
       if (saving_since_ && now - *saving_since_ > kSlowRecord) SetRecordAway(true, now);
       std::vector<CoordinatorAction> actions = core_.Handle(event, now);
-      if (actions.empty()) {
-        answer = Status();
-      } else {
+      if (!actions.empty()) {
         const bool note = std::holds_alternative<PlatformNoted>(event) && actions.size() == 1;
         queue_.push_back({std::move(actions), std::move(done), note});
+        return work_arrived_.notify_one();
       }
     }
   }
-  if (!answer) return work_arrived_.notify_one();
-  if (done) done(*answer);
+  if (done) done(answer);
 }
 
 Status CoordinatorShell::CheckResize(int min_workers, int max_workers) {

@@ -100,7 +100,7 @@ class RendezvousService::Impl final : public v1::Rendezvous::CallbackService {
     Status accepted = CheckCaller(*context);
     if (accepted) accepted = CheckId("agent", request->agent());
     if (!accepted) return Refuse<v1::AgentOrder>(accepted.error());
-    const std::string slot = request->agent();
+    const std::string& slot = request->agent();
     const auto stream = std::make_shared<AgentStream>(kMaxQueuedOrders);
     accepted = RegisterAgent(slot, stream);
     if (!accepted) return Refuse<v1::AgentOrder>(accepted.error());

@@ -15,6 +15,11 @@
 
 #include <mutex>
 
+// Comes with gRPC, and defines three of the names below as well, to the same, without asking whether they are there.
+#if __has_include(<absl/base/thread_annotations.h>)
+#include <absl/base/thread_annotations.h>
+#endif
+
 #if defined(__clang__)
 #define MUSTER_THREAD_ATTRIBUTE(x) __attribute__((x))
 #else
@@ -23,7 +28,6 @@
 
 #define CAPABILITY(x) MUSTER_THREAD_ATTRIBUTE(capability(x))
 #define SCOPED_CAPABILITY MUSTER_THREAD_ATTRIBUTE(scoped_lockable)
-// Abseil, which comes with gRPC's headers, has three of the names too, with the same meaning.
 #ifndef GUARDED_BY
 #define GUARDED_BY(x) MUSTER_THREAD_ATTRIBUTE(guarded_by(x))
 #define PT_GUARDED_BY(x) MUSTER_THREAD_ATTRIBUTE(pt_guarded_by(x))

@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 
+#include "runtime/base/bytes.h"
 #include "runtime/state/checkpoint_test_util.h"
 
 namespace muster {
@@ -43,7 +44,7 @@ TEST(Manifest, ReadsBackWhatItWrote) {
   ASSERT_TRUE(manifest) << manifest.error().ToString();
   const Manifest expected = SomeManifest();
   EXPECT_TRUE(CompareFacts(expected.facts, manifest->facts));
-  EXPECT_EQ(std::memcmp(&manifest->counters, &expected.counters, sizeof(StateHeader)), 0);
+  EXPECT_TRUE(std::ranges::equal(BytesOf(manifest->counters), BytesOf(expected.counters)));
   EXPECT_EQ(manifest->tensors, expected.tensors);
   EXPECT_EQ(manifest->hashes, expected.hashes);
   EXPECT_EQ(manifest->file_bytes, 4711u);
@@ -55,7 +56,7 @@ TEST(Manifest, KeepsTheBitsOfALossThatIsNotANumber) {
   manifest.counters.loss = -std::nan("123");
   const auto read = ParseManifest(Encoded(manifest));
   ASSERT_TRUE(read) << read.error().ToString();
-  EXPECT_EQ(std::memcmp(&read->counters, &manifest.counters, sizeof(StateHeader)), 0);
+  EXPECT_TRUE(std::ranges::equal(BytesOf(read->counters), BytesOf(manifest.counters)));
 }
 
 TEST(Manifest, RefusesEveryChangedByteAndEveryTruncation) {

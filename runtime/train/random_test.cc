@@ -66,6 +66,7 @@ TEST(Random, UniformFillsTheUnitIntervalEvenly) {
   Random random(11);
   constexpr int kBins = 64;
   constexpr int kDraws = 64'000;
+  constexpr double kExpected = double{kDraws} / kBins;
   std::vector<int> counts(kBins);
   for (int i = 0; i < kDraws; ++i) {
     const float value = random.Uniform();
@@ -74,7 +75,7 @@ TEST(Random, UniformFillsTheUnitIntervalEvenly) {
     ++counts[static_cast<int>(value * kBins)];
   }
   double chi_square = 0;
-  for (int count : counts) chi_square += std::pow(count - kDraws / kBins, 2) / (kDraws / kBins);
+  for (int count : counts) chi_square += std::pow(count - kExpected, 2) / kExpected;
   EXPECT_LT(chi_square, 103.4);  // 63 degrees of freedom, p = 0.001
   EXPECT_GT(chi_square, 32.0);   // more even than chance would be as suspicious, p = 0.999
 }

@@ -38,7 +38,7 @@ class AloneConsole {
     const double left =
         Seconds(now - start_) / done * static_cast<double>(steps_ - summary.step - 1);
     std::fprintf(stderr, "step %llu/%llu  loss %.4f  ETA %.0f s\n",
-                 static_cast<unsigned long long>(summary.step + 1),
+                 static_cast<unsigned long long>(summary.step) + 1,
                  static_cast<unsigned long long>(steps_), summary.loss, left);
   }
 

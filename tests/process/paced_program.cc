@@ -18,7 +18,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
-#include <numeric>
 #include <string>
 #include <thread>
 
@@ -58,9 +57,9 @@ class Paced : public Model {
     NoteBegin(batch);
     Misbehave(batch);
     Random random = batch.random;
-    const float target =
-        std::accumulate(batch.samples.begin(), batch.samples.end(), 0.0f) / kSamples +
-        random.Uniform();
+    float target = 0;
+    for (const int64_t sample : batch.samples) target += static_cast<float>(sample);
+    target = target / kSamples + random.Uniform();
     double loss = 0;
     for (size_t i = 0; i < gradients[0].size(); ++i) {
       const float error = parameters[0][i] - target - 0.001f * static_cast<float>(i % 97);

@@ -18,7 +18,7 @@ class Dice {
   uint64_t Below(uint64_t limit) { return Next() % limit; }
   bool OneIn(uint64_t chances) { return Below(chances) == 0; }
   int Between(int low, int high) {
-    return low + static_cast<int>(Below(static_cast<uint64_t>(high - low + 1)));
+    return low + static_cast<int>(Below(static_cast<uint64_t>(high - low) + 1));
   }
   template <typename T>
   const T& AnyOf(const std::vector<T>& all) {

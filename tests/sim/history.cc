@@ -116,7 +116,7 @@ void History::Turn() {
   if (whole_at_ <= turns_) world_->Split({});
   if (dice_.OneIn(fault_every_)) return Fault();
   if (platform_ && world_->coordinator_runs() && !world_->end()) platform_->Live(false);
-  if (dice_.OneIn(static_cast<uint64_t>(12 * size_)) || !world_->MakeAny()) Pass();
+  if (dice_.OneIn(12 * static_cast<uint64_t>(size_)) || !world_->MakeAny()) Pass();
 }
 
 // More of it while the network is split, which takes seconds to be noticed.

@@ -13,7 +13,6 @@ namespace {
 using namespace std::chrono_literals;
 using k8s::FakeExchange;
 using nlohmann::json;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class RunRecordTest : public ::testing::Test {
