@@ -16,7 +16,7 @@ kernel_compiler = $(wildcard $(shell tools/setup --cuda-root)/complete)
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench format lint clean
+.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench gpu-pack format lint clean
 .NOTPARALLEL:
 
 help:
@@ -37,7 +37,8 @@ help:
 	@echo 'make bench    the benchmarks of docs/benchmarks.md; make cluster-bench those on the test cluster,'
 	@echo '              join-bench: step times while a worker joins; detect-bench: how soon a fault is noticed,'
 	@echo '              checkpoint-bench: step times with a checkpoint'
-	@echo 'make gpu-test on a machine with a GPU: health, kernels, NCCL, jobs with kills and joins; gpu-bench: how fast they are'
+	@echo 'make gpu-test on a machine with a GPU: health, kernels, NCCL, jobs with kills and joins; gpu-bench: how fast they are,'
+	@echo '              gpu-pack: both in one archive, for a machine where nothing can be built'
 	@echo 'make format   formats all C++ files'
 	@echo 'make lint     clang with lock analysis, clang-tidy, headers alone (build-lint)'
 	@echo 'make setup    only installs what is missing'
@@ -104,15 +105,13 @@ cluster: build
 cluster-down:
 	@python3 tests/cluster/cluster.py down
 
-# Several ranks share a GPU; tests that need a fault of a stand-in are left out.
-gpu-test: kernels build
-	cmake --build --preset release --target step_kernels_test --target cuda_health_test --target device_math_test \
-		--target train_engine_test --target nccl_test --target collectives_process_test --target gpu_mlp_test --target paced_program
-	python3 tests/cuda/on_gpu.py test $(ARGS)
+# Several ranks share a GPU; tests that need a fault of a stand-in are left out. gpu-pack is for a machine that has a GPU, but no compiler.
+gpu_programs = step_kernels_test cuda_health_test device_math_test train_engine_test nccl_test collectives_process_test gpu_mlp_test \
+	device_bench paced_program
 
-gpu-bench: kernels build
-	cmake --build --preset release --target device_bench --target paced_program
-	python3 tests/cuda/on_gpu.py bench $(ARGS)
+gpu-test gpu-bench gpu-pack: kernels build
+	cmake --build --preset release $(gpu_programs:%=--target %)
+	python3 tests/cuda/on_gpu.py $(subst gpu-,,$@) $(ARGS)
 
 sim: build
 	cmake --build --preset release --target sim_test
