@@ -125,7 +125,7 @@ function(muster_test name)
 endfunction()
 
 # muster_on_standins(NAME): the test finds a CUDA driver and NCCL and cuBLAS that need no GPU (tests/cuda).
-set(muster_standins "MUSTER_LIBCUDA=$<TARGET_FILE:cuda_standin>;MUSTER_LIBNCCL=$<TARGET_FILE:nccl_standin>;MUSTER_LIBCUBLAS=$<TARGET_FILE:cublas_standin>")
+set(muster_standins "NCCL_MULTI_RANK_GPU_ENABLE=1;MUSTER_LIBCUDA=$<TARGET_FILE:cuda_standin>;MUSTER_LIBNCCL=$<TARGET_FILE:nccl_standin>;MUSTER_LIBCUBLAS=$<TARGET_FILE:cublas_standin>")
 function(muster_on_standins name)
   add_dependencies(${name} cuda_standin nccl_standin cublas_standin)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${muster_standins}")

@@ -1,8 +1,15 @@
 #include "collectives/nccl/library.h"
 
 #include <cstdlib>
+#include <string_view>
 
 namespace muster::nccl {
+
+namespace {
+
+constexpr int kSharingVersion = 23000;
+
+}  // namespace
 
 std::string VersionText(int version) {
   return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
@@ -37,6 +44,11 @@ Result<Library> Library::LoadOnce() {
                     "install a newer libnccl2, or name another file in MUSTER_LIBNCCL");
   }
   return nccl;
+}
+
+bool Library::SharesGpus() const {
+  const char* enabled = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  return version_ >= kSharingVersion && enabled != nullptr && std::string_view(enabled) == "1";
 }
 
 std::string Library::TextOf(const char* symbol, int code, Comm comm) const {

@@ -92,6 +92,9 @@ class Library : public Api {
   static Result<const Library*> Load();
 
   int version() const { return version_; }
+  // Whether several ranks may be on one GPU: since 2.30, where the environment variable NCCL_MULTI_RANK_GPU_ENABLE is 1. NVIDIA calls it
+  // experimental.
+  bool SharesGpus() const;
   // "ncclAllReduce: unhandled system error, socket poll failed": what NCCL says of `code`, and its last message about `comm`.
   std::string TextOf(const char* symbol, int code, Comm comm) const;
 

@@ -13,6 +13,8 @@ namespace {
 
 // Before the address of the host backend, so that a process without NCCL is told from one with it.
 const std::string kAddressPrefix = "nccl+";
+// Of the multiprocessors of a GPU that ranks share, for a collective of one of them: NCCL's own choice is for two of them at most.
+constexpr int kSharedCtas = 4;
 
 class NcclBackend : public Backend {
  public:
@@ -53,19 +55,66 @@ class NcclBackend : public Backend {
     const std::stop_callback revoke(stop, [connected = host.get()] {
       connected->Revoke("another generation is being prepared");
     });
-    MUSTER_ASSIGN(std::unique_ptr<Ring> ring, BuildRing(*host, request));
+    MUSTER_ASSIGN(const std::vector<Member> members, MeetMembers(*host, request));
+    const Placement placement = PlacementOf(members, request);
+    if (placement == Placement::kRefused) return host;
+    MUSTER_ASSIGN(std::unique_ptr<Ring> ring,
+                  BuildRing(*host, request, placement == Placement::kShared ? kSharedCtas : 0));
     return std::make_unique<NcclCommunicator>(std::move(host), std::move(ring), undertaker_,
                                               device_, request.operation_timeout);
   }
 
  private:
+  // What a rank says of itself.
+  struct Member {
+    int version = 0;
+    int shares_gpus = 0;
+    cuda::Uuid gpu;
+  };
+
+  // By rank. Errors: those of Communicator; kFailedPrecondition (versions).
+  Result<std::vector<Member>> MeetMembers(Communicator& host, const ConnectRequest& request) {
+    const Member mine{library_.version(), library_.SharesGpus() ? 1 : 0, device_.facts().uuid};
+    std::vector<Member> all(static_cast<size_t>(host.size()));
+    MUSTER_TRY(host.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
+    for (size_t rank = 0; rank < all.size(); ++rank) {
+      if (all[rank].version == all.front().version) continue;
+      return WithHint(Err(Code::kFailedPrecondition, "{} has NCCL {}, but {} has {}",
+                          request.peers[rank].id, VersionText(all[rank].version),
+                          request.peers.front().id, VersionText(all.front().version)),
+                      "all workers of a job need the same image");
+    }
+    return all;
+  }
+
+  enum class Placement { kOneEach, kShared, kRefused };
+
+  // Of ranks on GPUs; kRefused: NCCL would not take them, and their sums go through the host. All of them see the same members.
+  static Placement PlacementOf(std::span<const Member> members, const ConnectRequest& request) {
+    Placement placement = Placement::kOneEach;
+    for (size_t second = 1; second < members.size(); ++second) {
+      for (size_t first = 0; first < second; ++first) {
+        if (members[first].gpu != members[second].gpu) continue;
+        placement = Placement::kShared;
+        if (members[first].shares_gpus != 0 && members[second].shares_gpus != 0) continue;
+        log::warn(
+            "generation={} collectives=host reason=\"{} and {} are on one GPU, and NCCL wants one "
+            "for each; from 2.30 on it shares them where NCCL_MULTI_RANK_GPU_ENABLE=1\"",
+            request.generation, request.peers[first].id, request.peers[second].id);
+        return Placement::kRefused;
+      }
+    }
+    return placement;
+  }
+
   // Null for a world of one. Whatever fails on one rank revokes, and so ends the others with its reason; they watch each other all the
-  // time. Errors: those of Communicator::Barrier; kFailedPrecondition (versions).
-  Result<std::unique_ptr<Ring>> BuildRing(Communicator& host, const ConnectRequest& request) {
+  // time. Errors: those of Communicator::Barrier.
+  Result<std::unique_ptr<Ring>> BuildRing(Communicator& host, const ConnectRequest& request,
+                                          int max_ctas) {
     if (host.size() == 1) return nullptr;
     const TimePoint start = MonotonicNow();
     MUSTER_ASSIGN(std::vector<UniqueId> ids, AgreeOnIds(host, request));
-    auto begun = Ring::Begin(library_, ids, host.rank(), host.size(), options_.max_ctas);
+    auto begun = Ring::Begin(library_, ids, host.rank(), host.size(), max_ctas);
     if (!begun) {
       host.Revoke(begun.error().message);
       return begun;
@@ -84,14 +133,13 @@ class NcclBackend : public Backend {
 
   // One of every kRanksPerId-th rank, in the order of ranks.
   Result<std::vector<UniqueId>> AgreeOnIds(Communicator& host, const ConnectRequest& request) {
-    struct Facts {
-      int version = 0;
+    struct Made {
       int failed = 0;
       UniqueId id;  // of a rank that has one
     };
-    Facts mine{.version = library_.version()};
+    Made mine;
     if (host.rank() % kRanksPerId == 0) mine.failed = library_.get_unique_id.call(&mine.id);
-    std::vector<Facts> all(static_cast<size_t>(host.size()));
+    std::vector<Made> all(static_cast<size_t>(host.size()));
     MUSTER_TRY(host.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all))));
     std::vector<UniqueId> ids;
     for (size_t rank = 0; rank < all.size(); ++rank) {
@@ -99,12 +147,6 @@ class NcclBackend : public Backend {
       if (all[rank].failed != kSuccess) {
         return Err(Code::kUnavailable, "{}: {}", id,
                    library_.TextOf(library_.get_unique_id.symbol, all[rank].failed, nullptr));
-      }
-      if (all[rank].version != all.front().version) {
-        return WithHint(Err(Code::kFailedPrecondition, "{} has NCCL {}, but {} has {}", id,
-                            VersionText(all[rank].version), request.peers.front().id,
-                            VersionText(all.front().version)),
-                        "all workers of a job need the same image");
       }
       if (rank % kRanksPerId == 0) ids.push_back(all[rank].id);
     }

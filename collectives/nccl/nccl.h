@@ -23,14 +23,12 @@ struct NcclOptions {
   // For NCCL's TCP connections, at least 32 characters and the same on all ranks; empty: they are not encrypted. Other networks of NCCL,
   // such as InfiniBand, never are. It cannot be changed later in a process.
   std::string pre_shared_key = {};
-  // Of a GPU's multiprocessors, for a collective; 0: NCCL's choice. Ranks that share a GPU need few.
-  int max_ctas = 0;
   // NCCL does not let go: this process must end, and its agent starts another. Does not return in a worker.
   std::function<void(const std::string& why)> stuck = {};
 };
 
-// A backend whose communicators have device(). Errors: those of loading NCCL (kNotFound, kFailedPrecondition), kFailedPrecondition (it
-// cannot encrypt), kResourceExhausted.
+// A backend whose communicators have device(), but for worlds in which ranks share a GPU and NCCL does not let them. Errors: those of
+// loading NCCL (kNotFound, kFailedPrecondition), kFailedPrecondition (it cannot encrypt), kResourceExhausted.
 Result<std::unique_ptr<Backend>> CreateNcclBackend(std::unique_ptr<Backend> host,
                                                    cuda::Device& device,
                                                    const NcclOptions& options = {});

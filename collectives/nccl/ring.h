@@ -23,7 +23,8 @@ using GoOn = std::function<Status()>;
 
 class Ring {
  public:
-  // Begins to make a communicator; it is there when Ready() says so. Errors: kUnavailable, with what NCCL says.
+  // Begins to make a communicator, whose collectives take at most `max_ctas` multiprocessors (0: as NCCL likes); it is there when
+  // Ready() says so. Errors: kUnavailable, with what NCCL says.
   static Result<std::unique_ptr<Ring>> Begin(const Library& library, std::span<UniqueId> ids,
                                              int rank, int size, int max_ctas);
   // The communicator must have been ended.

@@ -23,6 +23,7 @@ Result<DeviceFacts> FactsOf(const Driver& driver, int ordinal) {
   MUSTER_TRY(driver.Do(driver.device_get, &device, ordinal));
   MUSTER_TRY(driver.Do(driver.device_get_name, name, kTextBytes - 1, device));
   MUSTER_TRY(driver.Do(driver.device_get_pci_bus_id, bus_id, kTextBytes - 1, device));
+  MUSTER_TRY(driver.Do(driver.device_get_uuid, &facts.uuid, device));
   MUSTER_TRY(driver.Do(driver.device_total_mem, &facts.memory_bytes, device));
   MUSTER_TRY(driver.Do(driver.device_get_attribute, &major, kComputeCapabilityMajor, device));
   MUSTER_TRY(driver.Do(driver.device_get_attribute, &minor, kComputeCapabilityMinor, device));

@@ -26,6 +26,7 @@ struct DeviceFacts {
   int ordinal = 0;
   std::string name;    // "NVIDIA H100 80GB HBM3"
   std::string bus_id;  // "0000:1B:00.0", as in the kernel's log
+  Uuid uuid = {};
   size_t memory_bytes = 0;
   int compute_capability = 0;  // 10 x major + minor
 

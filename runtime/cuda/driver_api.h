@@ -25,6 +25,12 @@ using Stream = CUstream_st*;
 using Event = CUevent_st*;
 using DevicePointer = unsigned long long;  // CUdeviceptr
 
+// CUuuid: of a GPU, or of a part of one, on any machine.
+struct Uuid {
+  char bytes[16] = {};
+  bool operator==(const Uuid&) const = default;
+};
+
 // The address as kernels and libraries take it: only the device can follow it.
 template <typename T>
 T* PointerOf(DevicePointer memory) {
@@ -64,6 +70,7 @@ struct DriverApi {
   F<int*, int> device_get{"cuDeviceGet"};
   F<char*, int, int> device_get_name{"cuDeviceGetName"};
   F<char*, int, int> device_get_pci_bus_id{"cuDeviceGetPCIBusId"};
+  F<Uuid*, int> device_get_uuid{"cuDeviceGetUuid_v2"};
   F<size_t*, int> device_total_mem{"cuDeviceTotalMem_v2"};
   F<int*, int, int> device_get_attribute{"cuDeviceGetAttribute"};
   F<Context*, int> primary_ctx_retain{"cuDevicePrimaryCtxRetain"};
@@ -98,12 +105,12 @@ struct DriverApi {
   void ForEach(Act act) {
     const auto all = [&](auto&... each) { (act(each), ...); };
     all(get_error_name, get_error_string, init, driver_get_version, device_get_count, device_get,
-        device_get_name, device_get_pci_bus_id, device_total_mem, device_get_attribute,
-        primary_ctx_retain, primary_ctx_release, ctx_set_current, module_load_data, module_unload,
-        module_get_function, mem_alloc, mem_free, mem_host_alloc, mem_free_host, mem_host_register,
-        mem_host_unregister, memcpy_to_device, memcpy_to_host, memcpy_in_device, memset_d8,
-        stream_create, stream_destroy, stream_wait_event, event_create, event_destroy, event_record,
-        event_query, launch_kernel);
+        device_get_name, device_get_pci_bus_id, device_get_uuid, device_total_mem,
+        device_get_attribute, primary_ctx_retain, primary_ctx_release, ctx_set_current,
+        module_load_data, module_unload, module_get_function, mem_alloc, mem_free, mem_host_alloc,
+        mem_free_host, mem_host_register, mem_host_unregister, memcpy_to_device, memcpy_to_host,
+        memcpy_in_device, memset_d8, stream_create, stream_destroy, stream_wait_event, event_create,
+        event_destroy, event_record, event_query, launch_kernel);
   }
 };
 

@@ -44,11 +44,11 @@ Status DonorMemory::Allocate() {
   const auto allocate = [this](size_t bytes) -> Result<std::span<std::byte>> {
     MUSTER_ASSIGN(std::span<std::byte> memory, backend_.Allocate(bytes));
     std::memset(memory.data(), 0, memory.size());
-    pins_.push_back(engine_.Pin(memory));
     return memory.first(bytes);
   };
   while (spares.size() < Donation::kRoundsInFlight) {
     MUSTER_ASSIGN(spares.emplace_back(), allocate(sums_bytes_));
+    pins_.push_back(engine_.Pin(spares.back()));
   }
   if (strips.empty()) {
     MUSTER_ASSIGN(strips, allocate(strips_bytes_));

@@ -45,7 +45,7 @@ class DonorMemory {
   StepEngine& engine_;
   const size_t sums_bytes_;
   const size_t strips_bytes_;
-  std::vector<std::shared_ptr<void>> pins_;  // of all of it
+  std::vector<std::shared_ptr<void>> pins_;  // of spares
 };
 
 class Donation {

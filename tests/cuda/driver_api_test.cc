@@ -21,6 +21,7 @@ TEST(DriverApi, IsThatOfNvidiasHeader) {
   COMPARE(device_get, cuDeviceGet);
   COMPARE(device_get_name, cuDeviceGetName);
   COMPARE(device_get_pci_bus_id, cuDeviceGetPCIBusId);
+  COMPARE(device_get_uuid, cuDeviceGetUuid);
   COMPARE(device_total_mem, cuDeviceTotalMem);
   COMPARE(device_get_attribute, cuDeviceGetAttribute);
   COMPARE(primary_ctx_retain, cuDevicePrimaryCtxRetain);

@@ -11,6 +11,7 @@
 
 #include "collectives/host/host.h"
 #include "collectives/inproc/inproc.h"
+#include "collectives/nccl/library.h"
 #include "runtime/base/log.h"
 #include "tests/cuda/standins.h"
 
@@ -147,6 +148,12 @@ class Nccl : public testing::Test {
  protected:
   // Before there are threads: ThreadSanitizer does not see into the library of the log.
   static void SetUpTestSuite() { InitLog("nccl_test", "warn"); }
+  void SetUp() override {
+    const auto library = nccl::Library::Load();
+    ASSERT_TRUE(library) << library.error().ToString();
+    ASSERT_TRUE((*library)->SharesGpus())
+        << "ranks share a GPU here, which takes NCCL 2.30 and NCCL_MULTI_RANK_GPU_ENABLE=1";
+  }
   void TearDown() override {
     EXPECT_EQ(kOfOurs ? STANDIN_NCCL(standin_nccl_communicators)() : 0, 0);
   }
@@ -156,6 +163,7 @@ class NcclOfOurs : public Nccl {
  protected:
   void SetUp() override {
     if (!kOfOurs) GTEST_SKIP() << "no stand-in for NCCL";
+    Nccl::SetUp();
   }
   void TearDown() override {
     if (IsSkipped()) return;
@@ -217,6 +225,19 @@ TEST_F(Nccl, LeavesTheRestToTheHost) {
 }
 
 // The next generation is connected while this one adds up.
+TEST_F(Nccl, LeavesSumsToTheHostWhereRanksShareAGpuThatItDoesNotShare) {
+  const std::string enabled = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+  ::setenv("NCCL_MULTI_RANK_GPU_ENABLE", "0", 1);
+  World world(3);
+  world.Run([](int rank, std::unique_ptr<Communicator> communicator) {
+    EXPECT_EQ(communicator->device(), nullptr);
+    std::vector<int32_t> values = {rank, 1};
+    ASSERT_TRUE(communicator->AllReduce(std::span(values), ReduceOp::kSum));
+    EXPECT_THAT(values, testing::ElementsAre(3, 3));
+  });
+  ::setenv("NCCL_MULTI_RANK_GPU_ENABLE", enabled.c_str(), 1);
+}
+
 TEST_F(Nccl, ConnectsBesideWhatIsGoingOn) {
   World world(2);
   world.Run([&](int rank, std::unique_ptr<Communicator> communicator) {

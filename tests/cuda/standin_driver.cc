@@ -34,6 +34,7 @@ using muster::cuda::HostKernel;
 using muster::cuda::Module;
 using muster::cuda::PointerOf;
 using muster::cuda::Stream;
+using muster::cuda::Uuid;
 
 namespace {
 
@@ -240,6 +241,12 @@ int cuDeviceGetName(char* name, int length, int device) {
 
 int cuDeviceGetPCIBusId(char* bus_id, int length, int device) {
   std::snprintf(bus_id, static_cast<size_t>(length), "0000:%02X:00.0", device);
+  return 0;
+}
+
+int cuDeviceGetUuid_v2(Uuid* uuid, int device) {
+  *uuid = {};
+  std::snprintf(uuid->bytes, sizeof uuid->bytes, "stand-in %d", device);
   return 0;
 }
 

@@ -53,11 +53,13 @@ class Gpu(muster.JobTest):
         self.assert_same_result(finished, self.paced_alone(steps=300))
 
     def test_without_nccl_sums_go_through_the_host(self):
+        """So they do where it would refuse the ranks, because two of them are on one GPU."""
         expected = self.home.by_hand("digits", *DIGITS)
-        self.home.environment["MUSTER_LIBNCCL"] = "/no/libnccl.so.2"
-        job, finished = self.digits(3, "auto")
-        self.assert_same_result(finished, expected)
-        self.assertIn("collectives=host", self.logs(job))
+        for workers, name, value in (2, "NCCL_MULTI_RANK_GPU_ENABLE", "0"), (3, "MUSTER_LIBNCCL", "/no/libnccl.so.2"):
+            self.home.environment[name] = value
+            job, finished = self.digits(workers, "auto")
+            self.assert_same_result(finished, expected)
+            self.assertIn("collectives=host reason=", self.logs(job))
         done = self.home.launcher("run", "--collectives", "nccl", "-y", "--", "digits")
         self.assertEqual(done.returncode, 2)
         self.assertIn("--collectives nccl: NCCL was not found", done.stderr)

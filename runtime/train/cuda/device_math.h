@@ -1,10 +1,10 @@
 // DeviceMath: the arithmetic of a step on a GPU. Gradients, sums and the state stay in its memory; what a step brings to the host is
 // what its vote needs.
 //
-// Streams: the model's, and ours. Ours adds up the gradient of one micro-batch while the next one is computed, in the other of two
+// Two streams: the model's, and ours. Ours adds up the gradient of one micro-batch while the next one is computed, in the other of two
 // buffers; and buckets of the last one, as soon as the model says that they are complete, are summed over all members while the rest is
-// computed. Sums that a donor hands out leave on a third one, beside the next step. A step waits for the device once, when its vote needs what it has shown. Sums of all members are NCCL's where the communicator
-// has it, else they take the way through the host.
+// computed. A step waits for the device once, when its vote needs what it has shown. Sums of all members are NCCL's where the communicator
+// has it, else they take the way through the host. Those that a donor hands out leave on a third stream, beside the next step.
 //
 // Threading and ownership: as StepMath; the memory lives as long as the device.
 #pragma once
@@ -84,7 +84,7 @@ class DeviceMath : public StepMath {
   cuda::Event ready_ = nullptr;                 // on the model's: what ours may read
   cuda::Event updated_ = nullptr;               // on ours: the model may go on
   cuda::Event done_ = nullptr;                  // on ours: what the host waits for
-  cuda::Stream copy_stream_ = nullptr;          // of sums that are handed out, beside the next step
+  cuda::Stream copy_stream_ = nullptr;          // of sums that are handed out
   std::array<cuda::Event, 4> handed_out_ = {};  // on it, one call after the other
   size_t hand_outs_ = 0;
   struct {
