@@ -10,18 +10,19 @@ from tests.harness import muster, processes
 
 TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
 PROGRAM = muster.BIN.parent / "tests" / "process_node"
+GPU_DRIVER = muster.BIN.parent / "tests" / "cuda" / "libcuda_standin.so"
 
 
 class ProcessNode(Machine):
     """Ready for pods when constructed, unless told not to wait. In its pods, `launcher` is that of the build, and the API server is
-    at `api_server`, HOST:PORT, if that is given; the node itself speaks to the real one."""
+    at `api_server`, HOST:PORT, if that is given; the node itself speaks to the real one. Its GPUs are stand-ins."""
 
     def __init__(self, cluster, name, cpu=16, memory="64Gi", pods=110, gpus=0, labels=None, adopt=False, wait=True, api_server=None):
         super().__init__(cluster, name)
         resources = {"cpu": str(cpu), "memory": memory, "pods": str(pods), "nvidia.com/gpu": str(gpus)}
         keys = cluster.folder / "pki"
         self.start(PROGRAM, "--kubeconfig", keys / MACHINES_KUBECONFIG, "--name", name, "--address", self.address,
-                   "--folder", self.folder, "--keys", keys, "--launcher", muster.LAUNCHER, "--resources", json.dumps(resources),
+                   "--folder", self.folder, "--keys", keys, "--launcher", muster.LAUNCHER, "--gpu-driver", GPU_DRIVER, "--resources", json.dumps(resources),
                    "--labels", json.dumps(labels or {}), *(["--adopt"] if adopt else []),
                    *(["--api-server", api_server] if api_server else []))
         if wait:

@@ -30,7 +30,7 @@ TEST(Device, TellsWhatItIs) {
   const auto devices = ListDevices();
   ASSERT_TRUE(devices) << devices.error().ToString();
   ASSERT_EQ(devices->size(), 1U);
-  EXPECT_EQ(devices->front().ToString(), "cuda:0 (stand-in GPU 0, 1 GiB)");
+  EXPECT_EQ(devices->front().ToString(), "cuda:0 (stand-in GPU, 1 GiB)");
   EXPECT_EQ(devices->front().compute_capability, 90);
 }
 
@@ -134,7 +134,7 @@ TEST(DeviceThatBreaks, SaysSoWhenItIsAskedForResults) {
   Hold(false);
   const Status answer = device->Await(done, "clearing", Soon());
   ASSERT_FALSE(answer);
-  EXPECT_THAT(answer.error().message, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB): "
+  EXPECT_THAT(answer.error().message, HasSubstr("cuda:0 (stand-in GPU, 1 GiB): "
                                                 "CUDA_ERROR_ECC_UNCORRECTABLE"));
 }
 

@@ -19,7 +19,7 @@ TEST(Gpus, AreListedWithTheirHealthAndNccl) {
   ASSERT_EQ(findings.size(), 2U);
   EXPECT_EQ(findings[0].what, "GPU");
   EXPECT_TRUE(findings[0].ok);
-  EXPECT_THAT(findings[0].detail, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB) at 0000:00:00.0, "));
+  EXPECT_THAT(findings[0].detail, HasSubstr("cuda:0 (stand-in GPU, 1 GiB) at 0000:00:00.0, "));
   EXPECT_EQ(findings[1].what, "NCCL");
   EXPECT_EQ(findings[1].detail, "2.32.3");
 }
@@ -28,7 +28,7 @@ TEST(Gpus, ThatAreSickAreNamed) {
   ToDriver<decltype(standin_spoil)>("standin_spoil")("health_write");
   const auto findings = CheckGpus(kBrief);
   EXPECT_FALSE(findings[0].ok);
-  EXPECT_THAT(findings[0].detail, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB) is not in order"));
+  EXPECT_THAT(findings[0].detail, HasSubstr("cuda:0 (stand-in GPU, 1 GiB) is not in order"));
 }
 
 }  // namespace

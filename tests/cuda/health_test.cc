@@ -38,7 +38,7 @@ TEST_F(HealthOfADevice, SuffersFromMemoryThatForgets) {
   const Error error = Complaint();
   EXPECT_EQ(error.code, Code::kDataLoss);
   // Where it was written, and in the copy.
-  EXPECT_THAT(error.message, HasSubstr("cuda:0 (stand-in GPU 0, 1 GiB) is not in order: 2 of 256"));
+  EXPECT_THAT(error.message, HasSubstr("cuda:0 (stand-in GPU, 1 GiB) is not in order: 2 of 256"));
 }
 
 TEST_F(HealthOfADevice, SuffersFromArithmeticThatErrs) {

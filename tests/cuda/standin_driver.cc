@@ -234,8 +234,8 @@ int cuDeviceGet(int* device, int ordinal) {
   return 0;
 }
 
-int cuDeviceGetName(char* name, int length, int device) {
-  std::snprintf(name, static_cast<size_t>(length), "stand-in GPU %d", device);
+int cuDeviceGetName(char* name, int length, int) {
+  std::snprintf(name, static_cast<size_t>(length), "stand-in GPU");
   return 0;
 }
 

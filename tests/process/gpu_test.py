@@ -83,7 +83,7 @@ class Gpu(muster.JobTest):
         job = self.paced(workers="1:2", steps=600)
         job.wait_event("crash-loop")
         for kind in ("worker-exited", "crash-loop"):
-            self.assertRegex(self.kinds(job, kind)[-1], r"w-1 exited with code 3.*: error: cuda:1 \(stand-in GPU 1, 1 GiB\) is not in order")
+            self.assertRegex(self.kinds(job, kind)[-1], r"w-1 exited with code 3.*: error: cuda:1 \(stand-in GPU, 1 GiB\) is not in order")
         self.hurry()
         finished = job.finished()
         self.assertEqual(finished["phase"], "succeeded")
@@ -111,7 +111,7 @@ class Gpu(muster.JobTest):
         job, before, fail = self.job_with_a_victim("MUSTER_STANDIN_FAIL_FILE")
         fail()
         self.end_with_new(job, before, {"w-1"})
-        self.assertRegex(self.kinds(job, "gpu-failed")[-1], r"cuda:0 \(stand-in GPU 0, 1 GiB\) at 0000:00:00.0 has failed: .*ECC")
+        self.assertRegex(self.kinds(job, "gpu-failed")[-1], r"cuda:0 \(stand-in GPU, 1 GiB\) at 0000:00:00.0 has failed: .*ECC")
 
     @unittest.skipUnless(STANDINS, "needs an NCCL that hangs on demand")
     def test_who_hangs_in_nccl_is_replaced(self):

@@ -18,6 +18,7 @@ Status Main(int argc, char** argv) {
       "folder", "for the logs of pods", text())("keys", "see LogServerOptions", text())(
       "launcher", "that pods see", text()->default_value(""))("adopt", "the Node exists already")(
       "api-server", "that pods see, HOST:PORT", text()->default_value("10.96.0.1:443"))(
+      "gpu-driver", "of its GPUs, if it has some", text()->default_value(""))(
       "resources", "as JSON", text()->default_value("{}"))("labels", "as JSON",
                                                            text()->default_value("{}"));
   const auto given = options.parse(argc, argv);
@@ -38,6 +39,7 @@ Status Main(int argc, char** argv) {
                     .folder = get("folder"),
                     .adopt = given.count("adopt") > 0,
                     .api_server = get("api-server"),
+                    .gpu_driver = get("gpu-driver"),
                     .resources = nlohmann::json::parse(get("resources")),
                     .labels = nlohmann::json::parse(get("labels"))});
   return node.Run();

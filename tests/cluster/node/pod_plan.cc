@@ -69,6 +69,15 @@ Variables ReadVariables(const json& container, const json& pod, const PodPlace& 
   return known;
 }
 
+// What NVIDIA's container runtime does for a pod with GPUs: it sees these, and a driver for them.
+void AddGpus(const json& container, const PodPlace& place, Variables& environment) {
+  const std::string count = TextAt(container, "/resources/limits/nvidia.com~1gpu");
+  if (count.empty() || place.gpu_driver.empty()) return;
+  environment["MUSTER_LIBCUDA"] = place.gpu_driver;
+  environment["MUSTER_STANDIN_GPUS"] = count;
+  environment["MUSTER_GPU_CHECK"] = "brief";  // a stand-in is slow
+}
+
 // What a volume holds, or one part of a projected volume: they differ in how they name a Secret only.
 Status AddFiles(const json& source, const json& pod, const PodPlace& place,
                 const FetchVolume& fetch, std::vector<PodFile>& files) {
@@ -124,6 +133,7 @@ Result<PodPlan> MakePodPlan(const json& pod, const PodPlace& place, const FetchV
   environment.insert({{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
                       {"HOME", "/"},
                       {"HOSTNAME", TextAt(pod, "/metadata/name")}});
+  AddGpus(container, place, environment);
   for (const auto& [name, value] : environment) plan.environment.push_back(name + "=" + value);
   plan.working_dir = container.value("workingDir", "/");
   const auto security = [&](const char* key, int fallback) {

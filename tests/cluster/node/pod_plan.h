@@ -48,6 +48,8 @@ struct PodPlace {
   std::string node;
   std::string ip;          // of the pod
   std::string api_server;  // HOST:PORT
+  std::string
+      gpu_driver;  // a library that pods with GPUs find as their driver: a stand-in (tests/cuda)
 };
 
 // What a volume needs from the API server: {"kind": "Secret" | "ConfigMap", "name"} gives its decoded keys as an object, {"kind":

@@ -213,9 +213,10 @@ void ProcessNode::Start(Pod& pod) {
   next_address_ = next_address_ == 254 ? 2 : next_address_ + 1;
   pod.start_time = TimeText();
   const auto start = [&]() -> Result<pid_t> {
-    MUSTER_ASSIGN(PodPlan plan,
-                  MakePodPlan(pod.object, {options_.name, pod.ip, options_.api_server},
-                              [&](const json& what) { return FetchVolume(pod, what); }));
+    MUSTER_ASSIGN(
+        PodPlan plan,
+        MakePodPlan(pod.object, {options_.name, pod.ip, options_.api_server, options_.gpu_driver},
+                    [&](const json& what) { return FetchVolume(pod, what); }));
     plan.launcher = options_.launcher;
     const std::string file = fmt::format(
         "{}_{}.log", pod.object["metadata"]["namespace"].get<std::string>(), NameOf(pod.object));

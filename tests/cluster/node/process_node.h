@@ -30,6 +30,7 @@ struct NodeOptions {
   std::filesystem::path folder;  // for the logs of pods
   bool adopt = false;            // the Node exists: an autoscaler has made it
   std::string api_server;        // HOST:PORT, as its pods see it
+  std::string gpu_driver;        // see PodPlace
   nlohmann::json resources;
   std::map<std::string, std::string> labels;
 };
