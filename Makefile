@@ -16,7 +16,7 @@ kernel_compiler = $(wildcard $(shell tools/setup --cuda-root)/complete)
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench gpu-pack format lint clean
+.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster-test-beside-build cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench gpu-pack format lint clean
 .NOTPARALLEL:
 
 help:
@@ -71,7 +71,7 @@ run: build
 image: build
 	@k8s/image/build $(ARGS)
 
-test: kernels check build planted-bugs dev cluster-test tsan
+test: kernels check build planted-bugs dev cluster-test-beside-build tsan
 
 kernels:
 	@tools/setup --cuda || echo 'kernels: left out; the test that looks for them is skipped'
@@ -97,6 +97,11 @@ cluster-test: build
 	@tools/setup cluster
 	@printf '%s\n' tests/cluster/*_test.py | MUSTER_BIN=build/bin xargs -P 2 -I TEST \
 		sh -c 'python3 TEST >build/$$(basename TEST).log 2>&1; code=$$?; echo TEST; cat build/$$(basename TEST).log; exit $$code'
+
+# Those tests wait for the cluster most of the time; what TSan needs is compiled meanwhile, and gives way to them.
+cluster-test-beside-build: build build-tsan/build.ninja
+	@nice -n 19 cmake --build --preset tsan >build/tsan-build.log 2>&1 & compiler=$$!; \
+		$(MAKE) -s --no-print-directory cluster-test; code=$$?; wait $$compiler; exit $$code
 
 cluster: build
 	@tools/setup cluster
