@@ -13,6 +13,7 @@
 #include "collectives/inproc/inproc.h"
 #include "collectives/nccl/library.h"
 #include "collectives/nccl/nccl.h"
+#include "runtime/base/log.h"
 #include "runtime/train/step_engine.h"
 #include "runtime/train/testing/through_host.h"
 #include "tests/cuda/standins.h"
@@ -46,6 +47,8 @@ Result<double> Compute(const MicroBatch& batch, ConstTensors parameters, Tensors
 
 class DeviceMathTest : public testing::TestWithParam<Way> {
  protected:
+  // Before there are threads: ThreadSanitizer does not see into the library of the log.
+  static void SetUpTestSuite() { InitLog("device_math_test", "warn"); }
   void SetUp() override {
     auto device = cuda::Device::Open(0);
     if (!device && std::getenv("MUSTER_NEED_GPU") != nullptr) FAIL() << device.error().ToString();
