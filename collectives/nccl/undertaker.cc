@@ -51,12 +51,17 @@ void Undertaker::Run(const std::stop_token& stop) {
 // On a thread that may be left behind, where it is stuck.
 void Undertaker::Work(const std::string& what, const std::function<void()>& work) {
   auto ended = std::make_shared<std::promise<void>>();
-  std::thread([&device = device_, work, ended] {
+  std::thread worker([&device = device_, work, ended] {
     (void)device.Use();
     work();
     ended->set_value();
-  }).detach();
-  if (ended->get_future().wait_for(abort_timeout_) != std::future_status::ready) Stuck(what);
+  });
+  if (ended->get_future().wait_for(abort_timeout_) == std::future_status::ready) {
+    worker.join();
+  } else {
+    worker.detach();
+    Stuck(what);
+  }
 }
 
 void Undertaker::AwaitQuiet(cuda::Event event) {
