@@ -16,7 +16,7 @@ kernel_compiler = $(wildcard $(shell tools/setup --cuda-root)/complete)
 # The sanitizers of g++ 12 do not know the larger address randomisation of newer kernels.
 fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
-.PHONY: help setup build run image test kernels check dev tsan cluster-test cluster-test-beside-build cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench gpu-pack format lint clean
+.PHONY: help setup build run image test kernels check dev tsan tsan-build cluster-test cluster-test-beside-build cluster cluster-down sim planted-bugs fuzz bench cluster-bench join-bench detect-bench checkpoint-bench chaos gpu-test gpu-bench gpu-pack format lint clean
 .NOTPARALLEL:
 
 help:
@@ -87,11 +87,13 @@ dev:
 	cmake --build --preset dev
 	$(fixed_addresses) ctest --preset dev
 
-tsan:
+tsan: tsan-build
+	$(fixed_addresses) ctest --preset tsan
+
+tsan-build:
 	@tools/setup test
 	@$(MAKE) -s --no-print-directory build-tsan/build.ninja
 	cmake --build --preset tsan
-	$(fixed_addresses) ctest --preset tsan
 
 cluster-test: build
 	@tools/setup cluster
@@ -99,8 +101,8 @@ cluster-test: build
 		sh -c 'python3 TEST >build/$$(basename TEST).log 2>&1; code=$$?; echo TEST; cat build/$$(basename TEST).log; exit $$code'
 
 # Those tests wait for the cluster most of the time; what TSan needs is compiled meanwhile, and gives way to them.
-cluster-test-beside-build: build build-tsan/build.ninja
-	@nice -n 19 cmake --build --preset tsan >build/tsan-build.log 2>&1 & compiler=$$!; \
+cluster-test-beside-build: build
+	@nice -n 19 $(MAKE) -s --no-print-directory tsan-build >build/tsan-build.log 2>&1 & compiler=$$!; \
 		$(MAKE) -s --no-print-directory cluster-test; code=$$?; wait $$compiler; exit $$code
 
 cluster: build
@@ -111,11 +113,13 @@ cluster-down:
 	@python3 tests/cluster/cluster.py down
 
 # Several ranks share a GPU; tests that need a fault of a stand-in are left out. gpu-pack is for a machine that has a GPU, but no compiler.
-gpu_programs = step_kernels_test cuda_health_test device_math_test train_engine_test nccl_test collectives_process_test gpu_mlp_test \
-	device_bench paced_program
+gpu_tests = step_kernels_test cuda_health_test device_math_test train_engine_test nccl_test collectives_process_test gpu_mlp_test
+gpu-test: gpu_programs = $(gpu_tests)
+gpu-bench: gpu_programs = device_bench
+gpu-pack: gpu_programs = $(gpu_tests) device_bench
 
 gpu-test gpu-bench gpu-pack: kernels build
-	cmake --build --preset release $(gpu_programs:%=--target %)
+	cmake --build --preset release $(gpu_programs:%=--target %) --target paced_program
 	python3 tests/cuda/on_gpu.py $(subst gpu-,,$@) $(ARGS)
 
 sim: build

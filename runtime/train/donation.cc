@@ -87,7 +87,7 @@ Status Donation::Give(double step_seconds, bool last) {
   header.step_seconds = step_seconds;
   header.state = engine_.state().header();
   if (sums) {
-    MUSTER_ASSIGN(round.sums,
+    MUSTER_ASSIGN(round.given,
                   engine_.HandOutSums(memory_.spares.back(), std::span(own_).first(given_)));
     memory_.spares.pop_back();
   }
@@ -141,9 +141,9 @@ Status Donation::ServePlain(const std::function<void()>& ready) {
 
 // With mutex_ held. Whatever may still be on its way into the memory of a round is awaited: it is about to be used again.
 void Donation::TakeBack(const Round& round) {
-  if (round.sums.sums.empty()) return;
-  (void)round.sums.await();
-  memory_.spares.push_back(round.sums.sums);
+  if (round.given.sums.empty()) return;
+  (void)round.given.await();
+  memory_.spares.push_back(round.given.sums);
 }
 
 void Donation::End() {
@@ -186,10 +186,10 @@ Status Donation::Rounds(const std::function<void()>& ready, const std::stop_toke
 Status Donation::Send(const Round& round) {
   std::vector<std::span<const std::byte>> parts = {BytesOf(round.header)};
   parts.push_back(std::as_bytes(round.record.outcome.lanes()));
-  if (!round.sums.sums.empty()) {
-    MUSTER_TRY(round.sums.await());
+  if (!round.given.sums.empty()) {
+    MUSTER_TRY(round.given.await());
     for (size_t i = 0; i < round.header.updated; ++i) {
-      parts.push_back(engine_.SumsOf(own_[i], round.sums.sums));
+      parts.push_back(engine_.SumsOf(own_[i], round.given.sums));
     }
   }
   std::vector<Hash128> hashes(round.header.added);

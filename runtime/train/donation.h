@@ -76,8 +76,8 @@ class Donation {
   struct Round {
     RoundHeader header = {};
     StepEngine::Record record;
-    StepMath::HandedOut sums = {};  // empty: none
-    size_t first = 0;               // of the strips added, in own_
+    StepMath::HandedOut given = {};  // sums; empty: none
+    size_t first = 0;                // of the strips added, in own_
   };
   Status AddStrips(Round& round, double seconds);
   Status Send(const Round& round);

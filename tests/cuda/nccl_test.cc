@@ -224,7 +224,6 @@ TEST_F(Nccl, LeavesTheRestToTheHost) {
   });
 }
 
-// The next generation is connected while this one adds up.
 TEST_F(Nccl, LeavesSumsToTheHostWhereRanksShareAGpuThatItDoesNotShare) {
   const std::string enabled = std::getenv("NCCL_MULTI_RANK_GPU_ENABLE");
   ::setenv("NCCL_MULTI_RANK_GPU_ENABLE", "0", 1);
@@ -238,6 +237,7 @@ TEST_F(Nccl, LeavesSumsToTheHostWhereRanksShareAGpuThatItDoesNotShare) {
   ::setenv("NCCL_MULTI_RANK_GPU_ENABLE", enabled.c_str(), 1);
 }
 
+// The next generation is connected while this one adds up.
 TEST_F(Nccl, ConnectsBesideWhatIsGoingOn) {
   World world(2);
   world.Run([&](int rank, std::unique_ptr<Communicator> communicator) {

@@ -58,7 +58,7 @@ OF_THE_SYSTEM = ("libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", 
 
 def environment(build):
     """Several ranks on one GPU, which need few of its multiprocessors each."""
-    wheels = {name: str(path) for name, library in WHEELS.items() for path in [pathlib.Path(folder, library) for folder in sys.path]
+    wheels = {name: str(path) for name, library in WHEELS.items() for path in [pathlib.Path(folder, library) for folder in reversed(sys.path)]
               if path.exists()}
     packed = {"LD_LIBRARY_PATH": str(build / "lib")} if (build / "lib").exists() else {}
     return {**packed, **wheels, **os.environ, "MUSTER_NEED_GPU": "1", "MUSTER_TEST_DEVICE": "cuda", "MUSTER_BIN": str(build / "bin"),
