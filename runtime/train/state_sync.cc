@@ -1,6 +1,9 @@
 #include "runtime/train/state_sync.h"
 
 #include <algorithm>
+#include <array>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "runtime/base/bytes.h"
@@ -18,6 +21,38 @@ using Action = RecoveryPlan::Action;
 // Pages between one donor and one joiner in one exchange: bounds what is lost when a peer dies.
 constexpr size_t kPagesPerRound = 16;
 
+// Of a program's description (StepEngine::program), as one member tells it to the others.
+using ProgramText = std::array<char, 1024>;
+
+// "seed 1, seed 2": the first line in which two descriptions differ.
+std::string FirstDifference(const ProgramText& first, const ProgramText& second) {
+  std::istringstream lines[] = {std::istringstream(first.data()),
+                                std::istringstream(second.data())};
+  std::string of_first;
+  std::string of_second;
+  while (of_first == of_second && std::getline(lines[0], of_first)) {
+    std::getline(lines[1], of_second);
+  }
+  return of_first + ", " + of_second;
+}
+
+// What to say of a world with different programs, which all its members know it to be.
+Error OfDifferentPrograms(Communicator& communicator, const StepEngine& engine, size_t other) {
+  ProgramText mine = {};
+  engine.program().copy(mine.data(), mine.size() - 1);
+  std::vector<ProgramText> all(static_cast<size_t>(communicator.size()));
+  if (Status exchanged =
+          communicator.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(all)));
+      !exchanged) {
+    return exchanged.error();
+  }
+  return {Code::kInvalidArgument,
+          fmt::format("rank {} and rank {} run different programs: {}", communicator.rank(), other,
+                      FirstDifference(mine, all[other])),
+          "all workers of a job must be the same program with the same flags, on the same kind of "
+          "device"};
+}
+
 Result<std::vector<Entry>> ExchangeEntries(Communicator& communicator, const StepEngine& engine,
                                            const Holding& holding) {
   Entry mine;
@@ -33,11 +68,7 @@ Result<std::vector<Entry>> ExchangeEntries(Communicator& communicator, const Ste
   MUSTER_TRY(communicator.AllGather(BytesOf(mine), std::as_writable_bytes(std::span(entries))));
   for (size_t rank = 0; rank < entries.size(); ++rank) {
     if (entries[rank].program == mine.program) continue;
-    return WithHint(Err(Code::kInvalidArgument,
-                        "rank {} and rank {} run different programs (model, options or data set)",
-                        communicator.rank(), rank),
-                    "all workers of a job must be the same program with the same flags, on the "
-                    "same kind of device");
+    return tl::unexpected(OfDifferentPrograms(communicator, engine, rank));
   }
   return entries;
 }

@@ -265,14 +265,20 @@ Status StepEngine::PushState() {
 
 // ----------------------------------------------------------------------------------------------------------------------------
 
-uint64_t StepEngine::program_hash() const {
+std::string StepEngine::program() const {
   const TrainOptions& o = spec_.options;
-  const std::string facts =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", math_->Describe(), state_.schema_hash(),
-                  o.steps, o.seed, o.micro_batches, o.batch_size, o.clip_norm, exact_.lane_bits,
-                  o.headroom_bits, static_cast<int>(o.non_finite), static_cast<int>(reduce_),
-                  spec_.dataset_size, spec_.optimizer->Describe());
-  return HashBytes(std::as_bytes(std::span(facts))).low;
+  return fmt::format(
+      "model {:016x}\noptimizer {}\nsamples {}\nsteps {}\nseed {}\nmicro-batches {}\n"
+      "batch-size {}\nclip-norm {}\nlane-bits {}\nheadroom-bits {}\nnon-finite {}\nreduce {}\n"
+      "device {}\n",
+      state_.schema_hash(), spec_.optimizer->Describe(), spec_.dataset_size, o.steps, o.seed,
+      o.micro_batches, o.batch_size, o.clip_norm, exact_.lane_bits, o.headroom_bits,
+      static_cast<int>(o.non_finite), static_cast<int>(reduce_), math_->Describe());
+}
+
+uint64_t StepEngine::program_hash() const {
+  const std::string text = program();
+  return HashBytes(std::as_bytes(std::span(text))).low;
 }
 
 std::string StepEngine::DescribeReduction() const {

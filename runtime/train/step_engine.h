@@ -99,7 +99,8 @@ class StepEngine {
   Tensors mutable_parameters() { return parameters_; }
   const StepSummary& summary() const { return summary_; }
   int64_t samples_per_step() const;
-  // Hash of model, options and reduction: members and resumes must agree.
+  // Model, options, reduction and device, a line each ("seed 1"): members must agree.
+  std::string program() const;
   uint64_t program_hash() const;
   std::string weights_hash() const;
   // What of the reduction the bits depend on, in one line.

@@ -61,6 +61,11 @@ class Program(muster.JobTest):
         finished = self.failed(path, code=2, workers=1)
         self.assertIn("program.sh", finished["message"])
 
+    def test_that_is_another_one_for_some_workers(self):
+        path = self.script(f"#!/bin/sh\n[ $MUSTER_WORKER_ID = w-0 ] && exec {muster.PACED} --seed 8\nexec {muster.PACED} --seed 7\n")
+        finished = self.failed(path, code=2)
+        self.assertRegex(finished["message"], "run different programs: seed (8, seed 7|7, seed 8)")
+
     def test_that_exits_with_0_without_joining(self):
         finished = self.failed("/bin/true")
         self.assertIn("without joining", finished["message"])
