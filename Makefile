@@ -114,9 +114,10 @@ cluster-down:
 
 # Several ranks share a GPU; tests that need a fault of a stand-in are left out. gpu-pack is for a machine that has a GPU, but no compiler.
 gpu_tests = step_kernels_test cuda_health_test device_math_test train_engine_test nccl_test collectives_process_test gpu_mlp_test
+gpu_benches = device_bench ring_bench
 gpu-test: gpu_programs = $(gpu_tests)
-gpu-bench: gpu_programs = device_bench
-gpu-pack: gpu_programs = $(gpu_tests) device_bench
+gpu-bench: gpu_programs = $(gpu_benches)
+gpu-pack: gpu_programs = $(gpu_tests) $(gpu_benches)
 
 gpu-test gpu-bench gpu-pack: kernels build
 	cmake --build --preset release $(gpu_programs:%=--target %) --target paced_program

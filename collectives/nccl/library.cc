@@ -33,6 +33,7 @@ Result<Library> Library::LoadOnce() {
   Library nccl;
   const bool complete = FindFunctions(*library, nccl);
   nccl.comm_init_rank_scalable.FindIn(*library);
+  nccl.comm_shrink.FindIn(*library);
   nccl.set_encryption.FindIn(*library);
   nccl.get_error_string_ =
       reinterpret_cast<const char* (*)(int)>(library->Find("ncclGetErrorString"));

@@ -27,6 +27,8 @@ inline constexpr int kInt32 = 2;
 inline constexpr int kInt64 = 4;
 inline constexpr int kFloat32 = 7;
 inline constexpr int kSum = 0;
+// Of ncclCommShrink
+inline constexpr int kShrinkAbort = 1;
 
 struct UniqueId {
   char internal[128] = {};
@@ -69,8 +71,9 @@ struct Api {
   F<Comm> comm_destroy{"ncclCommDestroy"};
   F<Comm> comm_abort{"ncclCommAbort"};
   F<const void*, void*, size_t, int, int, Comm, cuda::Stream> all_reduce{"ncclAllReduce"};
-  // Null before 2.23 and 2.32.
+  // Null before 2.23, 2.27 (only tests/cuda/ring_bench.cc has a use for it yet) and 2.32.
   F<Comm*, int, int, int, UniqueId*, Config*> comm_init_rank_scalable{"ncclCommInitRankScalable"};
+  F<Comm, int*, int, Comm*, Config*, int> comm_shrink{"ncclCommShrink"};
   F<const EncryptionConfig*> set_encryption{"ncclSetEncryption"};
 
   // Calls `act` with every function that every version has.

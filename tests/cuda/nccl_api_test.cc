@@ -23,6 +23,10 @@ TEST(NcclApi, IsThatOfNvidiasHeader) {
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 23, 0)
   COMPARE(comm_init_rank_scalable, ncclCommInitRankScalable);
 #endif
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
+  COMPARE(comm_shrink, ncclCommShrink);
+  EXPECT_EQ(kShrinkAbort, NCCL_SHRINK_ABORT);
+#endif
 #if NCCL_VERSION_CODE >= NCCL_VERSION(2, 32, 0)
   COMPARE(set_encryption, ncclSetEncryption);
 #endif

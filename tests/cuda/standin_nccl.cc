@@ -50,6 +50,8 @@ void Pause() { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 struct Shared {
   std::atomic<uint64_t> entered;  // of all barriers so far
   std::atomic<int> finalized;
+  UniqueId child;  // of what a shrink makes
+  std::atomic<bool> has_child;
   alignas(64) unsigned char slots[kMaxRanks][kSlotBytes];
 };
 
@@ -212,18 +214,26 @@ void RunOperation(void* of) {
   --operation->comm->queued;
 }
 
-int Init(ncclComm** out, int size, int rank, const UniqueId& id, const Config* config) {
-  if (config->blocking != 0 || size > kMaxRanks) return kInvalidUsage;
+ncclComm* Make(int size, int rank) {
   auto* comm = new ncclComm;
   comm->rank = rank;
   comm->size = size;
   ++communicators;
+  return comm;
+}
+
+// Returns when all ranks are there.
+int Meet(ncclComm* comm, const UniqueId& id) {
+  comm->shared = Attach(id);
+  if (comm->shared == nullptr) return kSystemError;
+  return comm->Barrier() ? 0 : kSystemError;
+}
+
+int Init(ncclComm** out, int size, int rank, const UniqueId& id, const Config* config) {
+  if (config->blocking != 0 || size > kMaxRanks) return kInvalidUsage;
+  ncclComm* comm = Make(size, rank);
   *out = comm;
-  return comm->Later([comm, id] {
-    comm->shared = Attach(id);
-    if (comm->shared == nullptr) return kSystemError;
-    return comm->Barrier() ? 0 : kSystemError;
-  });
+  return comm->Later([comm, id] { return Meet(comm, id); });
 }
 
 }  // namespace
@@ -281,6 +291,26 @@ int ncclCommInitRankConfig(ncclComm** comm, int size, UniqueId id, int rank, Con
 int ncclCommInitRankScalable(ncclComm** comm, int size, int rank, int count, UniqueId* ids,
                              Config* config) {
   return count < 1 ? kInvalidUsage : Init(comm, size, rank, ids[0], config);
+}
+
+// As after a death, and once: what the parent does is ended. Until the new one is there the parent is in progress.
+int ncclCommShrink(ncclComm* parent, int* excluded, int count, ncclComm** out, Config* config,
+                   int flags) {
+  if (flags != muster::nccl::kShrinkAbort || config != nullptr || count < 1) return kInvalidUsage;
+  const auto below = std::count_if(excluded, excluded + count,
+                                   [parent](int other) { return other < parent->rank; });
+  parent->aborted = true;
+  while (parent->queued > 0) Pause();
+  parent->aborted = false;
+  ncclComm* child = Make(parent->size - count, parent->rank - static_cast<int>(below));
+  return parent->Later([parent, child, out] {
+    Shared& shared = *parent->shared;
+    if (child->rank == 0) shared.has_child = ncclGetUniqueId(&shared.child) == 0;
+    while (!shared.has_child) Pause();
+    child->state = Meet(child, shared.child);
+    *out = child;
+    return child->state.load();
+  });
 }
 
 int ncclCommGetAsyncError(ncclComm* comm, int* state) {
