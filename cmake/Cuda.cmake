@@ -14,8 +14,8 @@ else()
   message(STATUS "GPU kernels: none, no nvcc was found (tools/setup --cuda installs one)")
 endif()
 
-# Code for A100 and H100, and PTX that a driver compiles for the others.
-set(nvcc_flags -fatbin -O3 -std=c++20 -fmad=false --expt-relaxed-constexpr
+# Code for A100 and H100, and PTX that a driver compiles for the others, and tests run (tests/cuda/ptx.h).
+set(nvcc_flags -fatbin --no-compress -O3 -std=c++20 -fmad=false --expt-relaxed-constexpr
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80)
 
 # muster_kernels(NAME IMAGE kName SOURCE a.cu): a library that defines `const cuda::KernelImage kName` (runtime/cuda/device.h).

@@ -24,6 +24,7 @@
 #include "runtime/cuda/kernel.h"
 #include "runtime/train/cuda/step_kernels.h"
 #include "tests/cuda/named_process.h"
+#include "tests/cuda/ptx.h"
 
 using muster::IsNamedIn;
 using muster::cuda::Context;
@@ -48,8 +49,31 @@ constexpr int kEccUncorrectable = 214;
 constexpr int kAlreadyRegistered = 712;
 constexpr int kNotRegistered = 713;
 
-const HostKernel kKernels[] = {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL) MUSTER_HEALTH_KERNELS(
-    MUSTER_HOST_KERNEL) MUSTER_MLP_KERNELS(MUSTER_HOST_KERNEL)};
+// As a driver has it.
+struct Kernel {
+  std::string name;
+  size_t argument_bytes = 0;
+  std::function<void(size_t block, const void* arguments)> run;
+};
+using Kernels = std::map<std::string, Kernel>;
+
+Kernels ProgramsOfBlocks() {
+  Kernels kernels;
+  for (const HostKernel& kernel : {MUSTER_STEP_KERNELS(MUSTER_HOST_KERNEL) MUSTER_HEALTH_KERNELS(
+           MUSTER_HOST_KERNEL) MUSTER_MLP_KERNELS(MUSTER_HOST_KERNEL)}) {
+    kernels[kernel.name] = {kernel.name, kernel.argument_bytes, kernel.run};
+  }
+  return kernels;
+}
+
+Kernels KernelsOf(std::string_view ptx) {
+  Kernels kernels;
+  for (const auto& [name, kernel] : muster::ptx::Parse(ptx)) {
+    kernels[name] = {name, kernel.argument_bytes,
+                     [kernel](size_t block, const void* with) { kernel.Run(block, with); }};
+  }
+  return kernels;
+}
 
 int Setting(const char* name, int otherwise) {
   const char* given = std::getenv(name);
@@ -274,19 +298,27 @@ int cuCtxSetCurrent(Context context) {
 }
 
 int cuModuleLoadData(Module* module, const void* image) {
-  *module = reinterpret_cast<Module>(const_cast<void*>(image));
+  if (Setting("MUSTER_STANDIN_PTX", 0) == 0) {
+    static Kernels of_all_images = ProgramsOfBlocks();
+    *module = reinterpret_cast<Module>(&of_all_images);
+    return 0;
+  }
+  static std::mutex mutex;
+  static std::map<const void*, Kernels> compiled;
+  std::lock_guard lock(mutex);
+  if (!compiled.contains(image)) compiled[image] = KernelsOf(muster::ptx::TextIn(image));
+  *module = reinterpret_cast<Module>(&compiled[image]);
   return 0;
 }
 
 int cuModuleUnload(Module) { return 0; }
 
-int cuModuleGetFunction(Function* function, Module, const char* name) {
-  for (const HostKernel& kernel : kKernels) {
-    if (std::strcmp(kernel.name, name) != 0) continue;
-    *function = reinterpret_cast<Function>(const_cast<HostKernel*>(&kernel));
-    return 0;
-  }
-  return muster::cuda::kNotFound;
+int cuModuleGetFunction(Function* function, Module module, const char* name) {
+  Kernels& kernels = *reinterpret_cast<Kernels*>(module);
+  const auto kernel = kernels.find(name);
+  if (kernel == kernels.end()) return muster::cuda::kNotFound;
+  *function = reinterpret_cast<Function>(&kernel->second);
+  return 0;
 }
 
 int cuMemAlloc_v2(DevicePointer* pointer, size_t bytes) {
@@ -403,7 +435,7 @@ int cuEventQuery(Event event) {
 
 int cuLaunchKernel(Function function, unsigned blocks, unsigned, unsigned, unsigned threads,
                    unsigned, unsigned, unsigned, Stream stream, void** parameters, void**) {
-  const auto* kernel = reinterpret_cast<const HostKernel*>(function);
+  const auto* kernel = reinterpret_cast<const Kernel*>(function);
   if (threads != muster::cuda::Block::kThreads) return kLaunchFailed;
   const auto* arguments = static_cast<const std::byte*>(parameters[0]);
   return stream->QueueWork([=, copy = std::vector(arguments, arguments + kernel->argument_bytes)] {

@@ -1,7 +1,7 @@
 // What tests may tell the driver of standin_driver.cc, after it has been loaded, by looking for these functions in it. What processes
 // are told comes by environment: MUSTER_STANDIN_GPUS (1; 0: the driver finds none), MUSTER_STANDIN_CUDA_VERSION (13000),
 // MUSTER_STANDIN_SICK (the GPU whose memory forgets; -1), MUSTER_STANDIN_FAIL_FILE (the device fails for good in the process whose id
-// that file has).
+// that file has), MUSTER_STANDIN_PTX (1: kernels are the PTX in their images, not the same programs compiled for the CPU).
 //
 // Threading: safe from any thread.
 #pragma once
