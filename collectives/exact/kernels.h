@@ -109,38 +109,55 @@ MUSTER_DEVICE float MeanOf(const MeanArguments& arguments, size_t i, int16_t exp
   }
 }
 
+// So many blocks share a block of threads: adding up one of them is a chain of additions for kPartials threads only, and a warp does it
+// for all of them at once.
+inline constexpr size_t kSquaredAtOnce = 4;
+
 struct SquaresArguments {
   MeanArguments mean;
   double* squares = nullptr;  // one a block
+  size_t blocks = 0;
+
+  size_t blocks_of_threads() const { return (blocks + kSquaredAtOnce - 1) / kSquaredAtOnce; }
 };
 
 // The sum of squares of every block of the mean gradient, in the order of SumOfSquares() of exact.h; their sum in the order of blocks is
 // that of all.
 template <typename Lane>
-MUSTER_DEVICE void SquaresOfBlock(const cuda::Block& block, const SquaresArguments& arguments) {
+MUSTER_DEVICE void SquaresOfBlocks(const cuda::Block& block, const SquaresArguments& arguments) {
+  constexpr size_t kThreadsOfRow = cuda::Block::kThreads / kSquaredAtOnce;
   const Scales& scales = arguments.mean.scales;
-  const size_t begin = scales.begins[block.index()];
-  const size_t count = scales.begins[block.index() + 1] - begin;
-  const int16_t exponent = ExponentOfBlock(scales, block.index());
-  MUSTER_SHARED float values[kBlockSize];
-  MUSTER_SHARED double partials[kPartials];
+  const size_t first = block.index() * kSquaredAtOnce;
+  const size_t rows = arguments.blocks - first;
+  // A row for each of the blocks. What threads read at once, of two rows, lies in different banks.
+  MUSTER_SHARED double squares[kSquaredAtOnce][kBlockSize + kPartials];
+  MUSTER_SHARED double partials[kSquaredAtOnce][kPartials];
   block.ForEach([&](int thread) {
-    for (size_t i = thread; i < count; i += cuda::Block::kThreads) {
-      values[i] = MeanOf<Lane>(arguments.mean, begin + i, exponent);
+    const size_t row = thread / kThreadsOfRow;
+    if (row >= rows) return;
+    const size_t begin = scales.begins[first + row];
+    const size_t count = scales.begins[first + row + 1] - begin;
+    const int16_t exponent = ExponentOfBlock(scales, first + row);
+    for (size_t i = thread % kThreadsOfRow; i < count; i += kThreadsOfRow) {
+      const double value = MeanOf<Lane>(arguments.mean, begin + i, exponent);
+      squares[row][i] = value * value;
     }
   });
   block.Sync();
   block.ForEach([&](int thread) {
-    if (static_cast<size_t>(thread) >= kPartials) return;
+    const size_t row = thread / kPartials;
+    if (row >= kSquaredAtOnce || row >= rows) return;
+    const size_t count = scales.begins[first + row + 1] - scales.begins[first + row];
     double partial = 0;
-    for (size_t i = thread; i < count; i += kPartials) {
-      const double value = values[i];
-      partial += value * value;
-    }
-    partials[thread] = partial;
+    for (size_t i = thread % kPartials; i < count; i += kPartials) partial += squares[row][i];
+    partials[row][thread % kPartials] = partial;
   });
   block.Sync();
-  block.Once([&] { arguments.squares[block.index()] = SumOfPartials(partials); });
+  block.ForEach([&](int thread) {
+    const auto row = static_cast<size_t>(thread);
+    if (row >= kSquaredAtOnce || row >= rows) return;
+    arguments.squares[first + row] = SumOfPartials(partials[row]);
+  });
 }
 
 }  // namespace muster::exact

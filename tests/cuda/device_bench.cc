@@ -50,10 +50,10 @@ class Bench {
 
   template <typename Arguments>
   void Run(benchmark::State& state, const char* kernel, const Arguments& arguments,
-           size_t bytes_of_parameter) {
+           size_t bytes_of_parameter, size_t blocks_of_threads) {
     const cuda::Function function = Must(device_->FindKernel(kStepKernels, kernel));
     Repeat(state, bytes_of_parameter * layout_.elements(),
-           [&] { Must(device_->Launch(function, layout_.blocks(), arguments, stream_)); });
+           [&] { Must(device_->Launch(function, blocks_of_threads, arguments, stream_)); });
   }
 
   template <typename Queue>
@@ -115,15 +115,16 @@ void Accumulate(benchmark::State& state) {
   const exact::AccumulateArguments<int32_t> arguments{
       bench.Scales(), gradient, bench.Zeros<int32_t>(bench.elements()),
       bench.Zeros<int16_t>(bench.blocks()), bench.Zeros<uint32_t>(1)};
-  bench.Run(state, "accumulate_int32", arguments, 3 * sizeof(float));
+  bench.Run(state, "accumulate_int32", arguments, 3 * sizeof(float), bench.blocks());
 }
 
 void Squares(benchmark::State& state) {
   Bench bench(static_cast<size_t>(state.range(0)));
   const exact::SquaresArguments arguments{
       {bench.Scales(), bench.Zeros<int32_t>(bench.elements()), 1.0 / 16},
-      bench.Zeros<double>(bench.blocks())};
-  bench.Run(state, "squares_int32", arguments, sizeof(float));
+      bench.Zeros<double>(bench.blocks()),
+      bench.blocks()};
+  bench.Run(state, "squares_int32", arguments, sizeof(float), arguments.blocks_of_threads());
 }
 
 template <typename Rule>
@@ -135,7 +136,7 @@ void Update(benchmark::State& state, const char* kernel, const Rule& rule) {
   arguments.places = arguments.mean.scales.begins;
   arguments.slot_stride = bench.elements();
   arguments.parameters = bench.Zeros<float>(bench.elements() * (1 + Rule::kSlots));
-  bench.Run(state, kernel, arguments, (1 + 2 * (1 + Rule::kSlots)) * sizeof(float));
+  bench.Run(state, kernel, arguments, (1 + 2 * (1 + Rule::kSlots)) * sizeof(float), bench.blocks());
 }
 
 void UpdateSgd(benchmark::State& state) { Update(state, "sgd_int32", SgdRule{0.1F, 0.9F}); }

@@ -286,6 +286,16 @@ class Reader {
       if (work == "shl" || work == "shr" || work == "not" || work == "sqrt") {
         return One<T>(work, to, first, second, text);
       }
+      if constexpr (std::is_integral_v<T>) {
+        if (work == "mad" && third != nullptr) {
+          return [to, first, second, third, times = OperationOf<T>("mul"),
+                  plus = OperationOf<T>("add")](Thread& thread) {
+            const T product =
+                times(FromRegister<T>(first(thread)), FromRegister<T>(second(thread)));
+            thread.registers[to] = ToRegister(plus(product, FromRegister<T>(third(thread))));
+          };
+        }
+      }
       if (second == nullptr || third != nullptr) Fail("not known", text);
       return [to, first, second, calculate = OperationOf<T>(work)](Thread& thread) {
         const T a = FromRegister<T>(first(thread));

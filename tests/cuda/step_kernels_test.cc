@@ -159,8 +159,10 @@ TYPED_TEST(StepKernels, AddUpSquaresInTheOrderOfTheLayout) {
 
     const exact::SquaresArguments arguments{
         {this->ScalesOf(options, exponents), this->gpu_->Copy(sums.sum), 1.0 / kMicroBatches},
-        this->gpu_->Copy(std::vector<double>(kLayout.blocks()))};
-    this->gpu_->Run(kStepKernels, KernelOf<Lane>("squares"), kLayout.blocks(), arguments);
+        this->gpu_->Copy(std::vector<double>(kLayout.blocks())),
+        kLayout.blocks()};
+    this->gpu_->Run(kStepKernels, KernelOf<Lane>("squares"), arguments.blocks_of_threads(),
+                    arguments);
     const auto squares = this->gpu_->Back(arguments.squares, kLayout.blocks());
     EXPECT_EQ(std::accumulate(squares.begin(), squares.end(), 0.0), SumOfSquares(kLayout, mean));
   }

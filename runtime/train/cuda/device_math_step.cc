@@ -130,8 +130,8 @@ Status DeviceMath::Sum(Communicator& communicator) {
   }
   // They need no vote, and so come along with what it needs.
   const exact::SquaresArguments squares{
-      Mean(), reinterpret_cast<double*>(device_shown_ + offsets_.squares)};
-  MUSTER_TRY(device_.Launch(kernels_.squares, blocks, squares, stream_));
+      Mean(), reinterpret_cast<double*>(device_shown_ + offsets_.squares), blocks};
+  MUSTER_TRY(device_.Launch(kernels_.squares, squares.blocks_of_threads(), squares, stream_));
   MUSTER_TRY(device_.CopyOut(host_shown_, AddressOf(device_shown_), stream_));
   if (ring != nullptr) {
     MUSTER_TRY(device_.Record(done_, stream_));

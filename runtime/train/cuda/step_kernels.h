@@ -107,26 +107,26 @@ MUSTER_DEVICE void RaiseExponents(const cuda::Block& block, const RaiseArguments
 }  // namespace muster
 
 // Every kernel: KERNEL(its name, the type of its arguments, its program).
-#define MUSTER_STEP_KERNELS(KERNEL)                                                              \
-  KERNEL(accumulate_int32, muster::exact::AccumulateArguments<int32_t>,                          \
-         muster::exact::AccumulateBlock<int32_t>)                                                \
-  KERNEL(accumulate_int64, muster::exact::AccumulateArguments<int64_t>,                          \
-         muster::exact::AccumulateBlock<int64_t>)                                                \
-  KERNEL(add_floats, muster::FloatSumArguments, muster::AddFloatsOfBlock)                        \
-  KERNEL(check_floats, muster::FloatSumArguments, muster::CheckFloatsOfBlock)                    \
-  KERNEL(squares_int32, muster::exact::SquaresArguments, muster::exact::SquaresOfBlock<int32_t>) \
-  KERNEL(squares_int64, muster::exact::SquaresArguments, muster::exact::SquaresOfBlock<int64_t>) \
-  KERNEL(squares_float, muster::exact::SquaresArguments, muster::exact::SquaresOfBlock<float>)   \
-  KERNEL(sgd_int32, muster::UpdateArguments<muster::SgdRule>,                                    \
-         muster::UpdateBlock<int32_t, muster::SgdRule>)                                          \
-  KERNEL(sgd_int64, muster::UpdateArguments<muster::SgdRule>,                                    \
-         muster::UpdateBlock<int64_t, muster::SgdRule>)                                          \
-  KERNEL(sgd_float, muster::UpdateArguments<muster::SgdRule>,                                    \
-         muster::UpdateBlock<float, muster::SgdRule>)                                            \
-  KERNEL(adamw_int32, muster::UpdateArguments<muster::AdamWRule>,                                \
-         muster::UpdateBlock<int32_t, muster::AdamWRule>)                                        \
-  KERNEL(adamw_int64, muster::UpdateArguments<muster::AdamWRule>,                                \
-         muster::UpdateBlock<int64_t, muster::AdamWRule>)                                        \
-  KERNEL(adamw_float, muster::UpdateArguments<muster::AdamWRule>,                                \
-         muster::UpdateBlock<float, muster::AdamWRule>)                                          \
+#define MUSTER_STEP_KERNELS(KERNEL)                                                               \
+  KERNEL(accumulate_int32, muster::exact::AccumulateArguments<int32_t>,                           \
+         muster::exact::AccumulateBlock<int32_t>)                                                 \
+  KERNEL(accumulate_int64, muster::exact::AccumulateArguments<int64_t>,                           \
+         muster::exact::AccumulateBlock<int64_t>)                                                 \
+  KERNEL(add_floats, muster::FloatSumArguments, muster::AddFloatsOfBlock)                         \
+  KERNEL(check_floats, muster::FloatSumArguments, muster::CheckFloatsOfBlock)                     \
+  KERNEL(squares_int32, muster::exact::SquaresArguments, muster::exact::SquaresOfBlocks<int32_t>) \
+  KERNEL(squares_int64, muster::exact::SquaresArguments, muster::exact::SquaresOfBlocks<int64_t>) \
+  KERNEL(squares_float, muster::exact::SquaresArguments, muster::exact::SquaresOfBlocks<float>)   \
+  KERNEL(sgd_int32, muster::UpdateArguments<muster::SgdRule>,                                     \
+         muster::UpdateBlock<int32_t, muster::SgdRule>)                                           \
+  KERNEL(sgd_int64, muster::UpdateArguments<muster::SgdRule>,                                     \
+         muster::UpdateBlock<int64_t, muster::SgdRule>)                                           \
+  KERNEL(sgd_float, muster::UpdateArguments<muster::SgdRule>,                                     \
+         muster::UpdateBlock<float, muster::SgdRule>)                                             \
+  KERNEL(adamw_int32, muster::UpdateArguments<muster::AdamWRule>,                                 \
+         muster::UpdateBlock<int32_t, muster::AdamWRule>)                                         \
+  KERNEL(adamw_int64, muster::UpdateArguments<muster::AdamWRule>,                                 \
+         muster::UpdateBlock<int64_t, muster::AdamWRule>)                                         \
+  KERNEL(adamw_float, muster::UpdateArguments<muster::AdamWRule>,                                 \
+         muster::UpdateBlock<float, muster::AdamWRule>)                                           \
   KERNEL(raise_exponents, muster::RaiseArguments, muster::RaiseExponents)
