@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <iterator>
 #include <string_view>
 #include <unordered_set>
@@ -11,6 +10,7 @@
 
 #include "launcher/rendezvous/coordinator.h"
 #include "launcher/rendezvous/listed.h"
+#include "runtime/base/numbered_name.h"
 
 namespace muster {
 
@@ -18,15 +18,10 @@ namespace {
 
 // How long a member whose order stream is cut may take to come back before a recovery goes on without it.
 constexpr auto kLimbo = std::chrono::milliseconds(300);
-// "w-12": what comes before the number, and the number.
-std::pair<std::string_view, int64_t> Parts(std::string_view slot) {
-  const size_t begin = slot.rfind('-') + 1;
-  int64_t number = 0;
-  std::from_chars(slot.data() + begin, slot.data() + slot.size(), number);
-  return {slot.substr(0, begin), number};
-}
 
-bool BySlotNumber(const std::string& a, const std::string& b) { return Parts(a) < Parts(b); }
+bool BySlotNumber(const std::string& a, const std::string& b) {
+  return NumberedName::Parse(a) < NumberedName::Parse(b);
+}
 
 bool Contains(const std::vector<std::string>& list, const std::string& id) {
   return std::find(list.begin(), list.end(), id) != list.end();

@@ -1,10 +1,9 @@
 #include "runtime/train/worker_gpu.h"
 
-#include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "runtime/base/log.h"
+#include "runtime/base/numbered_name.h"
 #include "runtime/cuda/health.h"
 #include "runtime/train/cuda/step_image.h"
 
@@ -15,21 +14,14 @@ namespace {
 constexpr cuda::HealthOptions kBriefCheck{.memory_bytes = 1 << 20, .rounds = 16};
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
 
-// 3 of "w-3" and of "gpu-0-3", whose machine's workers have the numbers of its GPUs.
-int NumberOf(const std::string& worker) {
-  int number = 0;
-  const size_t dash = worker.rfind('-');
-  const char* digits = worker.data() + (dash == std::string::npos ? 0 : dash + 1);
-  (void)std::from_chars(digits, worker.data() + worker.size(), number);
-  return std::max(number, 0);
-}
-
 Result<std::unique_ptr<cuda::Device>> Open(const WorkerEnvironment& environment) {
   MUSTER_ASSIGN(const std::vector<cuda::DeviceFacts> devices, cuda::ListDevices());
   if (devices.empty()) return Err(Code::kNotFound, "there is no GPU");
-  const int count = static_cast<int>(devices.size());
-  const int ordinal = environment.device.ordinal;
-  return cuda::Device::Open(ordinal >= 0 ? ordinal : NumberOf(environment.worker) % count);
+  if (environment.device.ordinal >= 0) return cuda::Device::Open(environment.device.ordinal);
+  // The workers of a machine have the numbers of its GPUs, if there are so many.
+  const auto name = NumberedName::Parse(environment.worker);
+  const auto count = static_cast<int64_t>(devices.size());
+  return cuda::Device::Open(name ? static_cast<int>(name->number % count) : 0);
 }
 
 // By a Device of its own, so that the memory of the check is given back.

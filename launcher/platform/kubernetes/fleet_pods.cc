@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "launcher/platform/kubernetes/fleet_core.h"
+#include "runtime/base/numbered_name.h"
 
 namespace muster::fleet {
 
@@ -16,12 +16,9 @@ std::string FleetCore::PodName(const Pool& pool, int64_t serial) const {
 
 // The pool and serial of a name that this run has given out.
 std::optional<std::pair<FleetCore::Pool*, int64_t>> FleetCore::Ours(std::string_view name) {
-  const size_t dash = name.rfind('-');
-  if (dash == std::string_view::npos) return std::nullopt;
-  int64_t serial = 0;
-  const auto [end, error] =
-      std::from_chars(name.data() + dash + 1, name.data() + name.size(), serial);
-  if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
+  const auto numbered = NumberedName::Parse(name);
+  if (!numbered) return std::nullopt;
+  const int64_t serial = numbered->number;
   for (Pool& pool : pools_) {
     const auto given = saved_.serials.find(pool.options.name);
     if (given != saved_.serials.end() && serial >= 1 && serial <= given->second &&

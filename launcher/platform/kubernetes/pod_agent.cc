@@ -2,7 +2,6 @@
 
 #include <poll.h>
 
-#include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "launcher/process/signals.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/numbered_name.h"
 
 namespace muster::kubernetes {
 namespace {
@@ -27,12 +27,8 @@ constexpr int kToldToGo = 128 + SIGTERM;              // exit code
 
 // The slots of the pod, from the serial at the end of its name.
 Result<std::vector<std::string>> SlotsOf(const PodEnvironment& pod) {
-  const size_t dash = pod.pod.rfind('-');
-  const char* const end = pod.pod.data() + pod.pod.size();
-  int64_t serial = 0;
-  const auto [last, error] = std::from_chars(pod.pod.data() + dash + 1, end, serial);
-  if (dash != std::string::npos && error == std::errc() && last == end) {
-    return SlotsOfPod(pod.pool, serial, pod.devices);
+  if (const auto name = NumberedName::Parse(pod.pod)) {
+    return SlotsOfPod(pod.pool, name->number, pod.devices);
   }
   return Err(Code::kFailedPrecondition, "MUSTER_POD_NAME is \"{}\", which does not end in a number",
              pod.pod);
