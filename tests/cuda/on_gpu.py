@@ -44,7 +44,7 @@ TEST = {
 }
 BENCH = {
     "kernels": (240, ["tests/device_bench", "--benchmark_format=json"]),
-    "ring": (120, ["tests/ring_bench"]),
+    "ring": (180, ["tests/ring_bench"]),
     "kill": (120, ["tests/bench/bench.py", "--only", "kill", "--kills", "20"]),
     "join": (240, ["tests/bench/join_bench.py", "--floats", "1000000", "--compute", "paced", "--joining", "flat", "--joins", "10",
                    "-o", "json"]),
