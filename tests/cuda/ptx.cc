@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
 #include <cstring>
 #include <limits>
 #include <sstream>
@@ -16,6 +15,8 @@ namespace muster::ptx {
 namespace {
 
 constexpr int kWarp = 32;
+constexpr std::byte kGarbage{
+    0xa5};  // what registers and shared memory hold before they are written
 constexpr size_t kMostInstructions = 100'000'000;  // of a thread between barriers
 
 using Source = std::function<uint64_t(const Thread&)>;
@@ -255,11 +256,18 @@ class Reader {
     const std::string type = name.back();
     const std::string work = name.front();
     const std::string space = name.size() > 2 ? name[1] : "";
-    if (work == "st") return Store(space, type, operands);
+    const auto needs = [&](size_t count) {
+      if (operands.size() != count) Fail("not known with so many operands", text);
+    };
+    if (work == "st") {
+      needs(2);
+      return Store(space, type, operands);
+    }
     const size_t to = Register(operands.at(0));
     if (work == "ld") return Load(space, type, operands);
     if (work == "atom") return Atomic(name, to, operands, text);
     const Source first = Value(operands.at(1));
+    if (work == "mov" || work == "cvta" || work == "cvt") needs(2);
     if (work == "mov" || work == "cvta") {
       return [to, first](Thread& thread) { thread.registers[to] = first(thread); };
     }
@@ -296,7 +304,7 @@ class Reader {
           };
         }
       }
-      if (second == nullptr || third != nullptr) Fail("not known", text);
+      needs(3);
       return [to, first, second, calculate = OperationOf<T>(work)](Thread& thread) {
         const T a = FromRegister<T>(first(thread));
         const T b = FromRegister<T>(second(thread));
@@ -400,10 +408,12 @@ void Advance(const Kernel& kernel, Thread& thread) {
 }  // namespace
 
 void Kernel::Run(size_t block, const void* arguments) const {
-  std::vector<std::byte> shared(shared_bytes);
+  std::vector<std::byte> shared(shared_bytes, kGarbage);
+  uint64_t garbage = 0;
+  std::memset(&garbage, static_cast<int>(kGarbage), sizeof garbage);
   std::vector<Thread> threads(cuda::Block::kThreads);
   for (size_t i = 0; i < threads.size(); ++i) {
-    threads[i] = {std::vector<uint64_t>(registers),
+    threads[i] = {std::vector<uint64_t>(registers, garbage),
                   0,
                   static_cast<uint32_t>(i),
                   static_cast<uint32_t>(block),
