@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "runtime/cuda/block.h"
+#include "tests/cuda/ptx_instructions.h"
 #include "tests/cuda/ptx_values.h"
 
 namespace muster::ptx {
@@ -18,47 +19,6 @@ constexpr int kWarp = 32;
 constexpr std::byte kGarbage{
     0xa5};  // what registers and shared memory hold before they are written
 constexpr size_t kMostInstructions = 100'000'000;  // of a thread between barriers
-
-using Source = std::function<uint64_t(const Thread&)>;
-
-// Of one value; shifts have the distance beside it.
-template <typename T>
-std::function<void(Thread&)> One(const std::string& work, size_t to, const Source& first,
-                                 const Source& distance, const std::string& text) {
-  if constexpr (std::is_same_v<T, bool>) {
-    if (work == "not") return [=](Thread& t) { t.registers[to] = first(t) != 0 ? 0 : 1; };
-  } else if constexpr (std::is_floating_point_v<T>) {
-    if (work == "sqrt") {
-      return [=](Thread& t) { t.registers[to] = ToRegister(std::sqrt(FromRegister<T>(first(t)))); };
-    }
-  } else {
-    if (work == "not") {
-      return [=](Thread& t) { t.registers[to] = ToRegister<T>(~FromRegister<T>(first(t))); };
-    }
-    return [=, left = work == "shl"](Thread& t) {
-      const auto bits = static_cast<uint32_t>(distance(t));
-      const T value = FromRegister<T>(first(t));
-      if (bits >= 8 * sizeof(T)) Fail("a shift by too much", text);
-      t.registers[to] = ToRegister<T>(static_cast<T>(left ? value << bits : value >> bits));
-    };
-  }
-  Fail("not known", text);
-}
-
-std::function<void(Thread&)> WideProduct(const std::string& type, size_t to, const Source& first,
-                                         const Source& second) {
-  if (type == "u32") {
-    return [=](Thread& t) {
-      t.registers[to] =
-          uint64_t{FromRegister<uint32_t>(first(t))} * FromRegister<uint32_t>(second(t));
-    };
-  }
-  if (type != "s32") Fail("no product that is known", type);
-  return [=](Thread& t) {
-    t.registers[to] =
-        ToRegister(int64_t{FromRegister<int32_t>(first(t))} * FromRegister<int32_t>(second(t)));
-  };
-}
 
 class Reader {
  public:
@@ -250,9 +210,8 @@ class Reader {
     Fail("not known", text);
   }
 
-  std::function<void(Thread&)> Plain(std::vector<std::string> name,
-                                     const std::vector<std::string>& operands,
-                                     const std::string& text) const {
+  Act Plain(std::vector<std::string> name, const std::vector<std::string>& operands,
+            const std::string& text) const {
     const std::string type = name.back();
     const std::string work = name.front();
     const std::string space = name.size() > 2 ? name[1] : "";
@@ -267,6 +226,9 @@ class Reader {
     if (work == "ld") return Load(space, type, operands);
     if (work == "atom") return Atomic(name, to, operands, text);
     const Source first = Value(operands.at(1));
+    if (work == "mov" && operands.size() == 3) {
+      return Halves(text.back() == '}', {to, Register(operands[1]), Register(operands[2])});
+    }
     if (work == "mov" || work == "cvta" || work == "cvt") needs(2);
     if (work == "mov" || work == "cvta") {
       return [to, first](Thread& thread) { thread.registers[to] = first(thread); };
@@ -275,9 +237,11 @@ class Reader {
     const Source second = operands.size() > 2 ? Value(operands[2]) : Source();
     const Source third = operands.size() > 3 ? Value(operands[3]) : Source();
     if (work == "mul" && name[1] == "wide") return WideProduct(type, to, first, second);
+    if (name == std::vector<std::string>{"rcp", "approx", "ftz", "f64"})
+      return Reciprocal(to, first);
     // To the nearest, and the lower half of a product: there is nothing else here.
     if (name.size() == 3 && (name[1] == "rn" || name[1] == "lo")) name.erase(name.begin() + 1);
-    return WithType(type, [&]<typename T>(T) -> std::function<void(Thread&)> {
+    return WithType(type, [&]<typename T>(T) -> Act {
       if (work == "setp" && name.size() == 3) {
         return [to, first, second, compare = ComparisonOf<T>(name[1])](Thread& thread) {
           const T a = FromRegister<T>(first(thread));
@@ -291,18 +255,11 @@ class Reader {
           thread.registers[to] = third(thread) != 0 ? first(thread) : second(thread);
         };
       }
-      if (work == "shl" || work == "shr" || work == "not" || work == "sqrt") {
+      if (second == nullptr || work == "shl" || work == "shr") {
         return One<T>(work, to, first, second, text);
       }
-      if constexpr (std::is_integral_v<T>) {
-        if (work == "mad" && third != nullptr) {
-          return [to, first, second, third, times = OperationOf<T>("mul"),
-                  plus = OperationOf<T>("add")](Thread& thread) {
-            const T product =
-                times(FromRegister<T>(first(thread)), FromRegister<T>(second(thread)));
-            thread.registers[to] = ToRegister(plus(product, FromRegister<T>(third(thread))));
-          };
-        }
+      if (work == "mad" || work == "fma") {
+        return ProductAndSum<T>(to, first, second, third, text);
       }
       needs(3);
       return [to, first, second, calculate = OperationOf<T>(work)](Thread& thread) {
@@ -313,12 +270,12 @@ class Reader {
     });
   }
 
-  std::function<void(Thread&)> Load(const std::string& space, const std::string& type,
-                                    const std::vector<std::string>& operands) const {
+  Act Load(const std::string& space, const std::string& type,
+           const std::vector<std::string>& operands) const {
     const auto from = Place(space, operands.back());
     std::vector<size_t> to;
     for (size_t i = 0; i + 1 < operands.size(); ++i) to.push_back(Register(operands[i]));
-    return WithType(type, [&]<typename T>(T) -> std::function<void(Thread&)> {
+    return WithType(type, [&]<typename T>(T) -> Act {
       return [from, to](Thread& thread) {
         for (size_t i = 0; i < to.size(); ++i) {
           T value;
@@ -329,10 +286,10 @@ class Reader {
     });
   }
 
-  std::function<void(Thread&)> Store(const std::string& space, const std::string& type,
-                                     const std::vector<std::string>& operands) const {
+  Act Store(const std::string& space, const std::string& type,
+            const std::vector<std::string>& operands) const {
     const auto to = Place(space, operands.at(0));
-    return WithType(type, [&]<typename T>(T) -> std::function<void(Thread&)> {
+    return WithType(type, [&]<typename T>(T) -> Act {
       return [to, of = Value(operands.at(1))](Thread& thread) {
         const T value = FromRegister<T>(of(thread));
         std::memcpy(to(thread), &value, sizeof value);
@@ -340,9 +297,8 @@ class Reader {
     });
   }
 
-  std::function<void(Thread&)> Atomic(const std::vector<std::string>& name, size_t to,
-                                      const std::vector<std::string>& operands,
-                                      const std::string& text) const {
+  Act Atomic(const std::vector<std::string>& name, size_t to,
+             const std::vector<std::string>& operands, const std::string& text) const {
     if (name.size() != 4 || name[3].substr(1) != "32") Fail("not known", text);
     const bool adds = name[2] == "add";
     if (!adds && name[2] != "or") Fail("not known", text);
@@ -354,15 +310,14 @@ class Reader {
     };
   }
 
-  std::function<void(Thread&)> Conversion(const std::vector<std::string>& name, size_t to,
-                                          const Source& of) const {
+  Act Conversion(const std::vector<std::string>& name, size_t to, const Source& of) const {
     const std::string rounding = name.size() == 4 ? name[1] : "";
     if (name.size() > 4 ||
         (name.size() == 4 && rounding != "rn" && rounding != "rni" && rounding != "rzi")) {
       Fail("no conversion that is known", name[1]);
     }
     return WithType(name[name.size() - 2], [&]<typename To>(To) {
-      return WithType(name.back(), [&]<typename From>(From) -> std::function<void(Thread&)> {
+      return WithType(name.back(), [&]<typename From>(From) -> Act {
         return [to, of, rounding](Thread& thread) {
           thread.registers[to] = ToRegister(Convert<To>(rounding, FromRegister<From>(of(thread))));
         };

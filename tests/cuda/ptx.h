@@ -1,6 +1,6 @@
 // What nvcc has made of a kernel, run on the CPU, so that it is tested where there is no GPU: PTX, which a driver compiles for the GPUs
-// that a fat binary has nothing else for. It knows what the kernels of steps and of the health check need; where a program has anything
-// else (a fused, approximate or flushing instruction, for one), it says so and ends the process.
+// that a fat binary has nothing else for. It knows the instructions that our kernels have, and rounds as they do; where a program has
+// another one, it says so and ends the process.
 // Source: PTX ISA 9.0, https://docs.nvidia.com/cuda/parallel-thread-execution.
 //
 // Threading: a kernel may be run by several threads.

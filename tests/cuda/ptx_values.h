@@ -78,6 +78,7 @@ Pair<T> OperationOf(const std::string& name) {
     if (name == "and") return [](T a, T b) { return static_cast<T>(a & b); };
     if (name == "or") return [](T a, T b) { return static_cast<T>(a | b); };
     if (name == "xor") return [](T a, T b) { return static_cast<T>(a ^ b); };
+    if (name == "rem") return [](T a, T b) { return static_cast<T>(a % b); };
     if (name == "min") return [](T a, T b) { return std::min(a, b); };
     if (name == "max") return [](T a, T b) { return std::max(a, b); };
   }
