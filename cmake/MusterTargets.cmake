@@ -131,11 +131,11 @@ function(muster_on_standins name)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${muster_standins}")
 endfunction()
 
-# muster_on_ptx(NAME [FILTER]): these tests of a program on stand-ins once more, with what nvcc has made of the kernels (tests/cuda/ptx.h).
-function(muster_on_ptx name)
+# muster_on_ptx(NAME FILTER): these tests of a program on stand-ins once more, with what nvcc has made of the kernels (tests/cuda/ptx.h).
+function(muster_on_ptx name filter)
   if(NOT MUSTER_NVCC)
     return()
   endif()
-  add_test(NAME ${name}_on_ptx COMMAND ${name} --gtest_filter=${ARGV1} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  add_test(NAME ${name}_on_ptx COMMAND ${name} --gtest_filter=${filter} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name}_on_ptx PROPERTIES LABELS unit TIMEOUT 600 ENVIRONMENT "${muster_standins};MUSTER_STANDIN_PTX=1")
 endfunction()

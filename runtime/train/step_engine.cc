@@ -269,11 +269,11 @@ std::string StepEngine::program() const {
   const TrainOptions& o = spec_.options;
   return fmt::format(
       "model {:016x}\noptimizer {}\nsamples {}\nsteps {}\nseed {}\nmicro-batches {}\n"
-      "batch-size {}\nclip-norm {}\nlane-bits {}\nheadroom-bits {}\nnon-finite {}\nreduce {}\n"
-      "device {}\n",
+      "batch-size {}\nclip-norm {}\nnon-finite {}\nreduction {}\ndevice {}\n",
       state_.schema_hash(), spec_.optimizer->Describe(), spec_.dataset_size, o.steps, o.seed,
-      o.micro_batches, o.batch_size, o.clip_norm, exact_.lane_bits, o.headroom_bits,
-      static_cast<int>(o.non_finite), static_cast<int>(reduce_), math_->Describe());
+      o.micro_batches, o.batch_size, o.clip_norm,
+      o.non_finite == NonFinite::kFail ? "fails" : "is skipped", DescribeReduction(),
+      math_->Describe());
 }
 
 uint64_t StepEngine::program_hash() const {
