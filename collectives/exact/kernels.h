@@ -97,10 +97,14 @@ struct MeanArguments {
   double mean = 1;            // 1 / V
 };
 
-// Element `i` of the mean gradient; `exponent` is that of its block.
 template <typename Lane>
-MUSTER_DEVICE float MeanOf(const MeanArguments& arguments, size_t i, int16_t exponent) {
-  const Lane sum = static_cast<const Lane*>(arguments.sum)[i];
+MUSTER_DEVICE Lane SumAt(const MeanArguments& arguments, size_t i) {
+  return static_cast<const Lane*>(arguments.sum)[i];
+}
+
+// An element of the mean gradient from its sum; `exponent` is that of its block.
+template <typename Lane>
+MUSTER_DEVICE float MeanOf(const MeanArguments& arguments, Lane sum, int16_t exponent) {
   if constexpr (std::is_same_v<Lane, float>) {
     return static_cast<float>(sum * arguments.mean);
   } else {
@@ -125,37 +129,44 @@ struct SquaresArguments {
 // that of all.
 template <typename Lane>
 MUSTER_DEVICE void SquaresOfBlocks(const cuda::Block& block, const SquaresArguments& arguments) {
-  constexpr size_t kThreadsOfRow = cuda::Block::kThreads / kSquaredAtOnce;
+  constexpr int kThreadsOfRow = cuda::Block::kThreads / static_cast<int>(kSquaredAtOnce);
+  constexpr int kElements = static_cast<int>(kBlockSize) / kThreadsOfRow;  // of a thread
   const Scales& scales = arguments.mean.scales;
   const size_t first = block.index() * kSquaredAtOnce;
-  const size_t rows = arguments.blocks - first;
-  // A row for each of the blocks. What threads read at once, of two rows, lies in different banks.
+  // A row for each of the blocks, its end filled with zeros, which change no sum. What threads read at once, of two rows, lies in
+  // different banks.
   MUSTER_SHARED double squares[kSquaredAtOnce][kBlockSize + kPartials];
   MUSTER_SHARED double partials[kSquaredAtOnce][kPartials];
   block.ForEach([&](int thread) {
-    const size_t row = thread / kThreadsOfRow;
-    if (row >= rows) return;
-    const size_t begin = scales.begins[first + row];
-    const size_t count = scales.begins[first + row + 1] - begin;
-    const int16_t exponent = ExponentOfBlock(scales, first + row);
-    for (size_t i = thread % kThreadsOfRow; i < count; i += kThreadsOfRow) {
-      const double value = MeanOf<Lane>(arguments.mean, begin + i, exponent);
-      squares[row][i] = value * value;
+    const int row = thread / kThreadsOfRow;
+    const size_t index = first + row;
+    if (index >= arguments.blocks) return;
+    const size_t begin = scales.begins[index];
+    const auto count = static_cast<int>(scales.begins[index + 1] - begin);
+    const int16_t exponent = ExponentOfBlock(scales, index);
+    const int lane = thread % kThreadsOfRow;
+    Lane sums[kElements];  // which are all on their way before the first one is needed
+    for (int k = 0; k < kElements; ++k) {
+      const int i = k * kThreadsOfRow + lane;
+      sums[k] = i < count ? SumAt<Lane>(arguments.mean, begin + i) : Lane{0};
+    }
+    for (int k = 0; k < kElements; ++k) {
+      const double value = MeanOf(arguments.mean, sums[k], exponent);
+      squares[row][k * kThreadsOfRow + lane] = value * value;
     }
   });
   block.Sync();
   block.ForEach([&](int thread) {
     const size_t row = thread / kPartials;
-    if (row >= kSquaredAtOnce || row >= rows) return;
-    const size_t count = scales.begins[first + row + 1] - scales.begins[first + row];
+    if (row >= kSquaredAtOnce || first + row >= arguments.blocks) return;
     double partial = 0;
-    for (size_t i = thread % kPartials; i < count; i += kPartials) partial += squares[row][i];
+    for (size_t i = thread % kPartials; i < kBlockSize; i += kPartials) partial += squares[row][i];
     partials[row][thread % kPartials] = partial;
   });
   block.Sync();
   block.ForEach([&](int thread) {
     const auto row = static_cast<size_t>(thread);
-    if (row >= kSquaredAtOnce || row >= rows) return;
+    if (row >= kSquaredAtOnce || first + row >= arguments.blocks) return;
     arguments.squares[first + row] = SumOfPartials(partials[row]);
   });
 }

@@ -69,7 +69,8 @@ MUSTER_DEVICE void UpdateBlock(const cuda::Block& block, const UpdateArguments<R
   float* parameters = arguments.parameters + arguments.places[index];
   block.ForEach([&](int thread) {
     for (size_t i = thread; i < count; i += cuda::Block::kThreads) {
-      const float mean = exact::MeanOf<Lane>(arguments.mean, begin + i, exponent);
+      const auto sum = exact::SumAt<Lane>(arguments.mean, begin + i);
+      const float mean = exact::MeanOf(arguments.mean, sum, exponent);
       const auto gradient = static_cast<float>(mean * arguments.scale);
       float* element = parameters + i;
       if constexpr (Rule::kSlots == 1) {
