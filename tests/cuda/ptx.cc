@@ -375,7 +375,7 @@ void Kernel::Run(size_t block, const void* arguments) const {
                   static_cast<const std::byte*>(arguments),
                   shared.data()};
   }
-  for (bool forward = true;; forward = !forward) {
+  for (bool forward = block % 2 == 0;; forward = !forward) {
     for (size_t i = 0; i < threads.size(); ++i) {
       Advance(*this, threads[forward ? i : threads.size() - 1 - i]);
     }

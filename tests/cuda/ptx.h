@@ -45,7 +45,7 @@ struct Kernel {
   size_t registers = 0;
   std::vector<Instruction> instructions;
 
-  // Its threads begin in another order after every barrier, so that it matters if one is missing.
+  // Its threads begin in another order after every barrier, and in every other block, so that it matters if one is missing.
   void Run(size_t block, const void* arguments) const;
 };
 
