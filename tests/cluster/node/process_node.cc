@@ -294,7 +294,7 @@ Result<json> ProcessNode::FetchVolume(const Pod& pod, const json& what) {
                 {"apiVersion", "v1"},
                 {"name", NameOf(pod.object)},
                 {"uid", pod.object["metadata"]["uid"]}}}};
-    if (what["audience"].get<std::string_view>() != "") spec["audiences"] = {what["audience"]};
+    if (!what["audience"].get<std::string_view>().empty()) spec["audiences"] = {what["audience"]};
     const json request{
         {"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", spec}};
     const ObjectRef account{.resource = k8s::kServiceAccounts,
