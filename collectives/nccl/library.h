@@ -71,7 +71,7 @@ struct Api {
   F<Comm> comm_destroy{"ncclCommDestroy"};
   F<Comm> comm_abort{"ncclCommAbort"};
   F<const void*, void*, size_t, int, int, Comm, cuda::Stream> all_reduce{"ncclAllReduce"};
-  // Null before 2.23, 2.27 (only tests/cuda/ring_bench.cc has a use for it yet) and 2.32.
+  // Null before 2.23, 2.27 and 2.32.
   F<Comm*, int, int, int, UniqueId*, Config*> comm_init_rank_scalable{"ncclCommInitRankScalable"};
   F<Comm, int*, int, Comm*, Config*, int> comm_shrink{"ncclCommShrink"};
   F<const EncryptionConfig*> set_encryption{"ncclSetEncryption"};

@@ -13,8 +13,6 @@ namespace {
 
 // Before the address of the host backend, so that a process without NCCL is told from one with it.
 const std::string kAddressPrefix = "nccl+";
-// Of the multiprocessors of a GPU that ranks share, for a collective of one of them: NCCL's own choice is for two of them at most.
-constexpr int kSharedCtas = 4;
 
 class NcclBackend : public Backend {
  public:

@@ -72,6 +72,24 @@ Status Ring::AwaitReady(const GoOn& go_on) const {
   }
 }
 
+Result<std::unique_ptr<Ring>> Ring::Shrink(std::vector<int> lost, const GoOn& go_on) {
+  const auto& shrink = library_.comm_shrink;
+  if (shrink.call == nullptr) {
+    return Err(Code::kFailedPrecondition, "NCCL {} has no {}", VersionText(library_.version()),
+               shrink.symbol);
+  }
+  Comm comm = nullptr;  // until the one here is ready again
+  MUSTER_TRY(Accept(shrink.symbol, shrink.call(comm_, lost.data(), static_cast<int>(lost.size()),
+                                               &comm, nullptr, kShrinkAbort)));
+  MUSTER_TRY(AwaitReady(go_on));
+  std::unique_ptr<Ring> ring(new Ring(library_, comm));
+  if (Status ready = ring->AwaitReady(go_on); !ready) {
+    ring->Abort();
+    return tl::unexpected(ready.error());
+  }
+  return ring;
+}
+
 Status Ring::Accept(const char* symbol, int code) const {
   if (code == kSuccess || code == kInProgress) return {};
   return Failed(symbol, code);

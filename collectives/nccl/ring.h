@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "collectives/communicator.h"
 #include "collectives/nccl/library.h"
@@ -18,6 +19,8 @@ namespace muster::nccl {
 
 // At most so many ranks share a unique id: its process serves all of them one by one.
 inline constexpr int kRanksPerId = 128;
+// Multiprocessors of a GPU that ranks share, for a collective of one of them: NCCL's own choice is for two of them at most.
+inline constexpr int kSharedCtas = 4;
 
 using GoOn = std::function<Status()>;
 
@@ -38,6 +41,11 @@ class Ring {
   Result<bool> Ready() const;
   // Blocks until it is ready. Errors: those of Ready and of `go_on`.
   Status AwaitReady(const GoOn& go_on) const;
+
+  // Ends what is being done here, and blocks until the ranks but `lost` have a communicator of their own, with the same settings; this one
+  // must be aborted then. Beside the backend, which makes rings anew (decision 0014), it is there to be measured. Errors: kFailedPrecondition
+  // (NCCL before 2.27), those of AwaitReady.
+  Result<std::unique_ptr<Ring>> Shrink(std::vector<int> lost, const GoOn& go_on);
 
   // --- Ends; each blocks, perhaps for ever ---
   // Collective, after the last operation; aborts when `go_on` says no.

@@ -12,6 +12,7 @@
 #include "collectives/host/host.h"
 #include "collectives/inproc/inproc.h"
 #include "collectives/nccl/library.h"
+#include "collectives/nccl/ring.h"
 #include "runtime/base/log.h"
 #include "tests/cuda/standins.h"
 
@@ -310,6 +311,44 @@ TEST_F(Nccl, ALostRankEndsTheSumOfAll) {
     EXPECT_EQ(communicator->lost_peer(), 2);
     EXPECT_EQ(lanes.Sum(*communicator).error().code, Code::kAborted);
   });
+}
+
+// What the backend does not do yet (decision 0014).
+TEST_F(Nccl, ARingGoesOnWithoutARankThatIsLost) {
+  constexpr int kSize = 3;
+  const nccl::Library& library = **nccl::Library::Load();
+  nccl::UniqueId id;
+  ASSERT_EQ(library.get_unique_id.call(&id), nccl::kSuccess);
+  const nccl::GoOn go_on = [deadline = MonotonicNow() + std::chrono::seconds(60)]() -> Status {
+    if (MonotonicNow() < deadline) return {};
+    return Err(Code::kDeadlineExceeded, "a minute is over");
+  };
+  std::vector<std::jthread> ranks;
+  for (int rank = 0; rank < kSize; ++rank) {
+    ranks.emplace_back([&, rank] {
+      const auto device = std::move(*cuda::Device::Open(0));
+      const cuda::Stream stream = *device->MakeStream();
+      const cuda::DevicePointer lane = *device->Allocate(sizeof(int32_t));
+      auto ring = std::move(*nccl::Ring::Begin(library, {&id, 1}, rank, kSize, 0));
+      EXPECT_TRUE(ring->AwaitReady(go_on));
+      if (rank == kSize - 1) return ring->Abort();
+      EXPECT_TRUE(ring->Sum(lane, 1, Lane::kInt32, stream));  // which has no end
+      EXPECT_TRUE(ring->AwaitReady(go_on));
+      auto left = ring->Shrink({kSize - 1}, go_on);
+      ring->Abort();
+      ASSERT_TRUE(left) << left.error().message;
+      const int32_t mine = 10 + rank;
+      int32_t sum = 0;
+      EXPECT_TRUE(device->CopyIn(lane, std::as_bytes(std::span(&mine, 1)), stream));
+      EXPECT_TRUE((*left)->Sum(lane, 1, Lane::kInt32, stream));
+      EXPECT_TRUE((*left)->AwaitReady(go_on));
+      EXPECT_TRUE(device->CopyOut(std::as_writable_bytes(std::span(&sum, 1)), lane, stream));
+      EXPECT_TRUE(device->AwaitAll(stream, *device->MakeEvent(), "the sum",
+                                   MonotonicNow() + std::chrono::seconds(60)));
+      EXPECT_EQ(sum, 10 + 11);
+      (*left)->Finish(go_on);
+    });
+  }
 }
 
 TEST_F(Nccl, ARevocationEndsTheSumOfAll) {

@@ -9,15 +9,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <string>
-#include <type_traits>
 #include <vector>
 
-#include "collectives/nccl/library.h"
+#include "collectives/nccl/ring.h"
 #include "runtime/base/pause.h"
 #include "runtime/cuda/device.h"
 
@@ -25,7 +27,6 @@ namespace muster::nccl {
 namespace {
 
 constexpr int kMostRanks = 64;
-constexpr int kSharedCtas = 4;  // as nccl.cc has it, for ranks on one GPU
 constexpr size_t kLanes = size_t{1} << 20;
 constexpr auto kTimeout = std::chrono::seconds(60);  // of every wait
 constexpr auto kPause = std::chrono::microseconds(50);
@@ -43,17 +44,21 @@ struct Shared {
   char error[256] = "";  // of one of those who failed
 };
 
+GoOn Within(const std::string& what) {
+  return [what, deadline = MonotonicNow() + kTimeout]() -> Status {
+    if (MonotonicNow() < deadline) return {};
+    return Err(Code::kDeadlineExceeded, "{} took more than {:.0f} s", what, Seconds(kTimeout));
+  };
+}
+
 template <typename Done>
-Status AwaitUntil(const char* what, const Done& done) {
-  const TimePoint deadline = MonotonicNow() + kTimeout;
-  while (true) {
-    MUSTER_ASSIGN(const bool is_done, done());
-    if (is_done) return {};
-    if (MonotonicNow() > deadline) {
-      return Err(Code::kDeadlineExceeded, "{} took more than {:.0f} s", what, Seconds(kTimeout));
-    }
+Status AwaitUntil(const std::string& what, const Done& done) {
+  const GoOn go_on = Within(what);
+  while (!done()) {
+    MUSTER_TRY(go_on());
     PauseFor(kPause, {});
   }
+  return {};
 }
 
 class Rank {
@@ -63,24 +68,24 @@ class Rank {
   // The last rank does not return from it.
   Status Run(Way way) {
     MUSTER_TRY(Open());
-    MUSTER_ASSIGN(const Comm first, MakeRing(0, rank_, size_));
-    MUSTER_TRY(Queue(first));
+    MUSTER_ASSIGN(first_, MakeRing(0, size_));
+    MUSTER_TRY(Queue(*first_));
     MUSTER_TRY(AwaitSum());
     ++shared_.trained;
-    MUSTER_TRY(
-        AwaitUntil("the other ranks", [&]() -> Result<bool> { return shared_.trained == size_; }));
-    if (rank_ == size_ - 1) {
-      ::kill(::getpid(), SIGKILL);
-    }
-    MUSTER_TRY(Queue(first));  // which waits for the dead one
-    MUSTER_TRY(AwaitUntil("the death", [&]() -> Result<bool> { return shared_.is_dead.load(); }));
+    MUSTER_TRY(AwaitUntil("the other ranks", [&] { return shared_.trained == size_; }));
+    if (rank_ == size_ - 1) ::kill(::getpid(), SIGKILL);
+    MUSTER_TRY(Queue(*first_));  // which waits for the dead one
+    MUSTER_TRY(AwaitUntil("the death", [&] { return shared_.is_dead.load(); }));
 
     const TimePoint known = MonotonicNow();
-    if (way == Way::kAnew) MUSTER_TRY(Call(library_->comm_abort, first));
-    if (way == Way::kAnew) MUSTER_TRY(AwaitSum());
-    MUSTER_ASSIGN(const Comm next,
-                  way == Way::kAnew ? MakeRing(1, rank_, size_ - 1) : Shrunk(first));
-    MUSTER_TRY(Queue(next));
+    if (way == Way::kAnew) {
+      first_->Abort();
+      MUSTER_TRY(AwaitSum());
+      MUSTER_ASSIGN(next_, MakeRing(1, size_ - 1));
+    } else {
+      MUSTER_ASSIGN(next_, first_->Shrink({size_ - 1}, Within("a smaller ring")));
+    }
+    MUSTER_TRY(Queue(*next_));
     MUSTER_TRY(AwaitSum());
     shared_.milliseconds[rank_] = Milliseconds(MonotonicNow() - known);
     return {};  // the process ends now, with all that it has
@@ -91,7 +96,7 @@ class Rank {
     MUSTER_ASSIGN(library_, Library::Load());
     MUSTER_ASSIGN(const std::vector<cuda::DeviceFacts> devices, cuda::ListDevices());
     const int count = static_cast<int>(devices.size());
-    is_shared_ = count < size_;
+    max_ctas_ = count < size_ ? kSharedCtas : 0;
     MUSTER_ASSIGN(device_, cuda::Device::Open(rank_ % count));
     MUSTER_ASSIGN(stream_, device_->MakeStream());
     MUSTER_ASSIGN(done_, device_->MakeEvent());
@@ -99,56 +104,27 @@ class Rank {
     return device_->Zero(memory_, kLanes * sizeof(int32_t), stream_);
   }
 
-  template <typename... P>
-  Status Call(const LibraryFunction<P...>& function, std::type_identity_t<P>... arguments) {
-    const int code = function.call(arguments...);
-    if (code == kSuccess || code == kInProgress) return {};
-    return Err(Code::kUnavailable, "{}", library_->TextOf(function.symbol, code, nullptr));
-  }
-
-  Status AwaitReady(Comm comm) {
-    return AwaitUntil("NCCL", [&]() -> Result<bool> {
-      int state = kSuccess;
-      MUSTER_TRY(Call(library_->comm_get_async_error, comm, &state));
-      if (state == kSuccess || state == kInProgress) return state == kSuccess;
-      return Err(Code::kUnavailable, "{}", library_->TextOf("NCCL", state, comm));
-    });
-  }
-
-  Result<Comm> MakeRing(int number, int rank, int size) {
-    if (rank == 0) {
-      MUSTER_TRY(Call(library_->get_unique_id, &shared_.id[number]));
+  Result<std::unique_ptr<Ring>> MakeRing(int number, int size) {
+    if (rank_ == 0) {
+      const auto& get_id = library_->get_unique_id;
+      if (const int code = get_id.call(&shared_.id[number]); code != kSuccess) {
+        return Err(Code::kUnavailable, "{}", library_->TextOf(get_id.symbol, code, nullptr));
+      }
       ++shared_.ids;
     }
-    MUSTER_TRY(AwaitUntil("the unique id", [&]() -> Result<bool> { return shared_.ids > number; }));
-    Config config;
-    config.blocking = 0;
-    if (is_shared_) config.max_ctas = kSharedCtas;
-    Comm comm = nullptr;
-    MUSTER_TRY(
-        Call(library_->comm_init_rank_config, &comm, size, shared_.id[number], rank, &config));
-    MUSTER_TRY(AwaitReady(comm));
-    return comm;
-  }
-
-  // NCCL ends what the broken one does. It has the new one when it is ready again itself.
-  Result<Comm> Shrunk(Comm broken) {
-    if (library_->comm_shrink.call == nullptr) {
-      return Err(Code::kFailedPrecondition, "NCCL {} has no ncclCommShrink",
-                 VersionText(library_->version()));
+    MUSTER_TRY(AwaitUntil("the unique id", [&] { return shared_.ids > number; }));
+    MUSTER_ASSIGN(auto ring,
+                  Ring::Begin(*library_, {&shared_.id[number], 1}, rank_, size, max_ctas_));
+    if (Status ready = ring->AwaitReady(Within("a new ring")); !ready) {
+      ring->Abort();
+      return tl::unexpected(ready.error());
     }
-    int dead = size_ - 1;
-    Comm next = nullptr;
-    MUSTER_TRY(Call(library_->comm_shrink, broken, &dead, 1, &next, nullptr, kShrinkAbort));
-    MUSTER_TRY(AwaitReady(broken));
-    MUSTER_TRY(AwaitReady(next));
-    return next;
+    return ring;
   }
 
-  Status Queue(Comm comm) {
-    auto* lanes = cuda::PointerOf<void>(memory_);
-    MUSTER_TRY(Call(library_->all_reduce, lanes, lanes, kLanes, kInt32, kSum, comm, stream_));
-    return AwaitReady(comm);
+  Status Queue(Ring& ring) {
+    MUSTER_TRY(ring.Sum(memory_, kLanes, DeviceCollectives::Lane::kInt32, stream_));
+    return ring.AwaitReady(Within("to queue a sum"));
   }
 
   Status AwaitSum() {
@@ -160,10 +136,12 @@ class Rank {
   const int size_;
   const Library* library_ = nullptr;
   std::unique_ptr<cuda::Device> device_;
-  bool is_shared_ = false;  // the device is, by ranks
+  int max_ctas_ = 0;
   cuda::Stream stream_ = nullptr;
   cuda::Event done_ = nullptr;
   cuda::DevicePointer memory_ = 0;
+  std::unique_ptr<Ring> first_;
+  std::unique_ptr<Ring> next_;
 };
 
 // Of the slowest survivor. Errors: that of one of them.
@@ -200,21 +178,23 @@ Result<double> Repeat(Way way, int size) {
 
 // One line.
 bool Measure(Way way, const char* name, int size, int repeats) {
+  nlohmann::ordered_json line{{"way", name}, {"ranks", size}};
   std::vector<double> all;
-  for (int i = 0; i < repeats; ++i) {
-    const Result<double> milliseconds = Repeat(way, size);
-    if (!milliseconds) {
-      fmt::print("{{\"way\": \"{}\", \"ranks\": {}, \"error\": \"{}\"}}\n", name, size,
-                 milliseconds.error().message);
-      return false;
+  for (int i = 0; i < repeats && !line.contains("error"); ++i) {
+    if (const Result<double> milliseconds = Repeat(way, size)) {
+      all.push_back(std::round(*milliseconds * 10) / 10);
+    } else {
+      line["error"] = milliseconds.error().message;
     }
-    all.push_back(*milliseconds);
   }
-  std::ranges::sort(all);
-  fmt::print("{{\"way\": \"{}\", \"ranks\": {}, \"median_ms\": {:.1f}, \"all_ms\": [{:.1f}]}}\n",
-             name, size, all[all.size() / 2], fmt::join(all, ", "));
+  if (!line.contains("error")) {
+    std::ranges::sort(all);
+    line["median_ms"] = all[all.size() / 2];
+    line["all_ms"] = all;
+  }
+  fmt::print("{}\n", line.dump());
   std::fflush(stdout);
-  return true;
+  return !line.contains("error");
 }
 
 int Main(int count, char** arguments) {
