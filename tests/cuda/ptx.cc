@@ -166,35 +166,34 @@ class Reader {
       text = Trimmed(text.substr(end));
     }
     const size_t end = std::min(text.find_first_of(" \t"), text.size());
-    const std::vector<std::string> name = Split(text.substr(0, end), '.');
+    const std::string name = text.substr(0, end);
     const std::vector<std::string> operands = Operands(text.substr(end));
-    const auto is = [&name](const std::vector<std::string>& other) { return name == other; };
-    if (is({"ret"})) {
+    if (name == "ret") {
       instruction.kind = Instruction::Kind::kEnd;
-    } else if (is({"bra"}) || is({"bra", "uni"})) {
+    } else if (name == "bra" || name == "bra.uni") {
       instruction.kind = Instruction::Kind::kBranch;
       instruction.label = operands.at(0);
-    } else if (name.front() == "bar" || name.front() == "redux") {
+    } else if (name.starts_with("bar.") || name.starts_with("redux.")) {
       instruction.kind = Instruction::Kind::kMeeting;
       instruction.meet = Meeting(name, operands, instruction.text);
     } else {
-      instruction.act = Plain(name, operands, instruction.text);
+      instruction.act = Plain(Split(name, '.'), operands, instruction.text);
     }
     return instruction;
   }
 
-  std::function<void(std::vector<Thread>&)> Meeting(const std::vector<std::string>& name,
+  std::function<void(std::vector<Thread>&)> Meeting(const std::string& name,
                                                     const std::vector<std::string>& operands,
                                                     const std::string& text) const {
-    if (name == std::vector<std::string>{"bar", "sync"}) return [](std::vector<Thread>&) {};
+    if (name == "bar.sync") return [](std::vector<Thread>&) {};
     const size_t to = Register(operands.at(0));
-    if (name == std::vector<std::string>{"bar", "red", "or", "pred"}) {
+    if (name == "bar.red.or.pred") {
       return [to, of = Value(operands.at(2))](std::vector<Thread>& threads) {
         const bool any = std::ranges::any_of(threads, [&](const Thread& t) { return of(t) != 0; });
         for (Thread& thread : threads) thread.registers[to] = any ? 1 : 0;
       };
     }
-    if (name == std::vector<std::string>{"redux", "sync", "max", "s32"}) {
+    if (name == "redux.sync.max.s32") {
       return [to, of = Value(operands.at(1))](std::vector<Thread>& threads) {
         for (auto first = threads.begin(); first != threads.end(); first += kWarp) {
           int32_t largest = std::numeric_limits<int32_t>::min();
