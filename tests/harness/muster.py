@@ -28,7 +28,7 @@ BIN = pathlib.Path(os.environ.get("MUSTER_BIN") or ROOT / "build" / "bin").absol
 LAUNCHER = str(BIN / "launcher")
 PACED = BIN.parent / "tests" / "paced_program"
 DEVICE = os.environ.get("MUSTER_TEST_DEVICE")
-KEPT = ("MUSTER_HOME", "MUSTER_JOIN", "MUSTER_LIBCUDA", "MUSTER_LIBNCCL", "MUSTER_LIBCUBLAS")
+KEPT = ("MUSTER_HOME", "MUSTER_JOIN", "MUSTER_LIBCUDA", "MUSTER_LIBNCCL", "MUSTER_LIBCUBLAS", "MUSTER_STANDIN_PTX")
 SCALE = float(os.environ.get("MUSTER_TEST_TIMEOUT_SCALE") or 1)
 SEED = int(os.environ.get("MUSTER_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
